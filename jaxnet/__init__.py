@@ -1,0 +1,1 @@
+"""jaxnet: whole hyperparameter sweeps as one compiled program, with proved backward passes."""

@@ -1,0 +1,32 @@
+"""The errors a user can cause: each says what was expected, what was got, and what to change."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class JaxnetError(Exception):
+    """Base of every error that jaxnet raises for a wrong input; the command line prints its text."""
+
+
+class ConfigurationError(JaxnetError, ValueError):
+    """A setting that cannot be: unknown name, value out of range, empty grid, wrong shape."""
+
+
+class DataError(JaxnetError, ValueError):
+    """A data set that is missing, truncated, corrupt, mislabelled or not what it says it is."""
+
+
+class RunFolderError(JaxnetError, OSError):
+    """A run folder that cannot be written, read or resumed."""
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> str:
+    """Return the text for an unknown name: the near match if there is one, and every known name.
+
+    >>> unknown("optimizer", "adm", ["adam", "sgd"])
+    "unknown optimizer 'adm': did you mean 'adam'? Known: adam, sgd"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return f"unknown {kind} {got!r}{hint} Known: {', '.join(known)}"
