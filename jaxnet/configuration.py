@@ -1,0 +1,261 @@
+"""One training run in full: what is static, what is a number, which seed.
+
+The three-way split that every compiled function here relies on: `Structure` decides the
+program (runs with equal structures share one), `numbers` enter it as arrays (no value ever
+recompiles), and the state it carries holds arrays only. All defaults stand in this file and in
+the tables of optimizers and schedules.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from optax import GradientTransformation
+
+from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.layers import ACTIVATIONS, INITIALISERS
+from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
+from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.schedules import SCHEDULES
+
+NORMS = ("none", "batch", "layer")
+L2_CONVENTIONS = ("half", "full")
+PREPROCESSING = ("none", "mean_image", "standardize", "pca", "zca")
+PRECISIONS = ("float32", "tf32", "float64")
+BACKWARDS = ("manual", "autodiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What decides the compiled program. Hashable; a change in any field is another program.
+
+    `hidden` lists the widths of the hidden layers: `(50,)` is the two-layer net, `()` the linear
+    classifier. `optimizer` is a name, or a function `(learning_rate, numbers) ->
+    optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays. `precision`: "float32" (products in float32 proper, on GPUs
+    too), "tf32" (the tensor cores' 10-bit mantissa where the device has it), "float64" (all of it).
+    """
+
+    hidden: tuple[int, ...] = (100,)
+    activation: str = "relu"
+    norm: str = "none"
+    uses_dropout: bool = False  # derived from the dropout rate; not a setting
+    loss: str = "softmax"
+    l2_convention: str = "half"
+    init: str = "he"
+    optimizer: str | Callable[..., Any] = "sgd"
+    schedule: str = "constant"
+    batch_size: int = 200
+    preprocessing: str = "standardize"
+    components: int | None = None  # of PCA: how many, or
+    variance: float | None = None  # the share of the variance that they keep
+    precision: str = "float32"
+    backward: str = "manual"
+
+
+@dataclass(frozen=True)
+class FixedOptimizer:
+    """A ready optax optimizer as a function of the numbers, none of which it uses."""
+
+    transformation: GradientTransformation
+
+    def __call__(self, learning_rate: Any, numbers: Mapping[str, Any]) -> GradientTransformation:
+        """Return the optimizer, whatever the numbers."""
+        return self.transformation
+
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "activation": tuple(ACTIVATIONS),
+    "norm": NORMS,
+    "loss": tuple(LOSSES),
+    "l2_convention": L2_CONVENTIONS,
+    "init": tuple(INITIALISERS),
+    "optimizer": tuple(OPTIMIZERS),
+    "schedule": tuple(SCHEDULES),
+    "preprocessing": PREPROCESSING,
+    "precision": PRECISIONS,
+    "backward": BACKWARDS,
+}
+
+# The numbers that every run has; optimizers and schedules add their own (see their tables).
+COMMON_NUMBERS: dict[str, float] = {
+    "learning_rate": 1e-3,
+    "l2": 0.0,
+    "init_scale": 1.0,
+    "dropout": 0.0,
+    "label_smoothing": 0.0,
+    "warmup_steps": 0.0,
+}
+
+# name -> (lowest, highest, whether the highest itself is allowed)
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "learning_rate": (0, math.inf, False),
+    "l2": (0, math.inf, False),
+    "weight_decay": (0, math.inf, False),
+    "init_scale": (0, math.inf, False),
+    "dropout": (0, 1, False),
+    "label_smoothing": (0, 1, False),
+    "warmup_steps": (0, math.inf, False),
+    "momentum": (0, 1, False),
+    "beta1": (0, 1, False),
+    "beta2": (0, 1, False),
+    "rms_decay": (0, 1, False),
+    "eps": (0, math.inf, False),
+    "decay": (0, math.inf, False),
+    "epochs_per_drop": (1, math.inf, False),
+    "warmup_fraction": (0, 1, True),
+    "initial_fraction": (0, 1, True),
+    "final_fraction": (0, 1, True),
+    "variance": (0, 1, True),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One run: its structure, its numbers (name -> value) and its seed (weights, batches, masks).
+
+    Make one with `configure(...)`, which checks every setting.
+    """
+
+    structure: Structure
+    numbers: Mapping[str, float]
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every setting under its name: what `configure(**settings)` takes."""
+        fields = dataclasses.fields(Structure)
+        static = {f.name: getattr(self.structure, f.name) for f in fields}
+        del static["uses_dropout"]
+        if callable(self.structure.optimizer):
+            static["optimizer"] = getattr(self.structure.optimizer, "__name__", "custom")
+        return {**static, **self.numbers, "seed": self.seed}
+
+
+def _all_numbers() -> dict[str, list[str]]:
+    """Every numeric setting -> the optimizers and schedules that use it (empty: all runs do)."""
+    users: dict[str, list[str]] = {name: [] for name in COMMON_NUMBERS}
+    for table in (OPTIMIZERS, SCHEDULES):
+        for user, rule in table.items():
+            for name in rule.hyperparameters:
+                users.setdefault(name, []).append(user)
+    return users
+
+
+def setting_names() -> list[str]:
+    """Return the name of every setting that a run may have."""
+    static = [f.name for f in dataclasses.fields(Structure) if f.name != "uses_dropout"]
+    return [*static, *_all_numbers(), "seed"]
+
+
+def configure(**settings: Any) -> Configuration:
+    """Check the settings of one run and fill in the defaults.
+
+    Raises ConfigurationError for an unknown setting or name (with the near match), a number
+    out of its range, or a number that the chosen optimizer and schedule do not use.
+
+    >>> configure(hidden=[50], learning_rate=1e-4, l2=0.25).numbers["l2"]
+    0.25
+    >>> configure(optimiser="adam")
+    Traceback (most recent call last):
+    jaxnet.errors.ConfigurationError: unknown setting 'optimiser': did you mean 'optimizer'? ...
+    """
+    known = setting_names()
+    for name in settings:
+        if name not in known:
+            raise ConfigurationError(unknown("setting", name, known))
+    seed = _integer("seed", settings.get("seed", 0), lowest=0, highest=2**32 - 1)
+    structure = _structure(settings)
+    numbers = _numbers(settings, structure)
+    structure = dataclasses.replace(structure, uses_dropout=numbers["dropout"] > 0)
+    return Configuration(structure, numbers, seed)
+
+
+def _structure(settings: Mapping[str, Any]) -> Structure:
+    fields = {f.name for f in dataclasses.fields(Structure)}
+    chosen = {name: value for name, value in settings.items() if name in fields}
+    if isinstance(chosen.get("optimizer"), GradientTransformation):
+        chosen["optimizer"] = FixedOptimizer(chosen["optimizer"])
+    for name, value in chosen.items():
+        if name in NAMES and not (name == "optimizer" and callable(value)):
+            if not isinstance(value, str) or value not in NAMES[name]:
+                raise ConfigurationError(unknown(name, str(value), NAMES[name]))
+    if "hidden" in chosen:
+        chosen["hidden"] = _widths(chosen["hidden"])
+    if "batch_size" in chosen:
+        chosen["batch_size"] = _integer("batch_size", chosen["batch_size"], lowest=1)
+    if chosen.get("components") is not None:
+        chosen["components"] = _integer("components", chosen["components"], lowest=1)
+    if chosen.get("variance") is not None:
+        chosen["variance"] = _number("variance", chosen["variance"])
+    structure = Structure(**chosen)
+    extent = (structure.components, structure.variance)
+    if structure.preprocessing == "pca" and extent.count(None) != 1:
+        raise ConfigurationError(
+            "preprocessing 'pca' needs components (how many) or variance (the share kept, such as "
+            "0.99), one of the two"
+        )
+    if structure.preprocessing != "pca" and extent != (None, None):
+        raise ConfigurationError(
+            f"components and variance are used by preprocessing 'pca', not by "
+            f"{structure.preprocessing!r}: remove them"
+        )
+    return structure
+
+
+def _widths(hidden: Any) -> tuple[int, ...]:
+    if isinstance(hidden, Integral) and not isinstance(hidden, bool):
+        hidden = [hidden]  # one hidden layer
+    if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+        raise ConfigurationError(
+            f"hidden: expected the widths of the hidden layers, such as [80] or [160, 80]; "
+            f"got {hidden!r}"
+        )
+    return tuple(_integer("hidden", width, lowest=1) for width in hidden)
+
+
+def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, float]:
+    numbers = dict(COMMON_NUMBERS)
+    if not callable(structure.optimizer):
+        numbers |= OPTIMIZERS[structure.optimizer].hyperparameters
+    numbers |= SCHEDULES[structure.schedule].hyperparameters
+    for name, users in _all_numbers().items():
+        if name not in settings:
+            continue
+        # A function as optimizer may read any number it is given.
+        if name not in numbers and not callable(structure.optimizer):
+            raise ConfigurationError(
+                f"{name} is used by {', '.join(users)}, not by optimizer "
+                f"{structure.optimizer!r} with schedule {structure.schedule!r}: "
+                f"remove it, or choose one of those"
+            )
+        numbers[name] = _number(name, settings[name])
+    if numbers["label_smoothing"] > 0 and structure.loss not in SMOOTHED_LOSSES:
+        raise ConfigurationError(
+            f"label_smoothing is used by the losses {', '.join(SMOOTHED_LOSSES)}, "
+            f"not by {structure.loss!r}: set it to 0, or choose one of those"
+        )
+    return numbers
+
+
+def _number(name: str, value: Any) -> float:
+    low, high, closed = RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigurationError(f"{name}: expected a number, got {value!r}")
+    number = float(value)
+    if not (low <= number < high or (closed and number == high)):
+        bracket = "]" if closed else ")"
+        raise ConfigurationError(
+            f"{name}: expected a value in [{low:g}, {high:g}{bracket}, got {value!r}"
+        )
+    return number
+
+
+def _integer(name: str, value: Any, *, lowest: int, highest: float = math.inf) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigurationError(f"{name}: expected an integer, got {value!r}")
+    if not lowest <= value <= highest:
+        limit = f"from {lowest}" + (f" to {highest}" if highest < math.inf else " up")
+        raise ConfigurationError(f"{name}: expected an integer {limit}, got {value!r}")
+    return int(value)

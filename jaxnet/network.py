@@ -1,0 +1,147 @@
+"""A trained network: what it takes to score images, and its file."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int32, Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxnet.data import Examples, Preprocessing
+from jaxnet.errors import ConfigurationError, DataError, RunFolderError
+from jaxnet.layers.layer import Tree
+from jaxnet.models import fully_connected
+
+ROWS = 1000  # images scored at once
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A fully-connected network with the preprocessing of its inputs and the names of its classes.
+
+    `params` and `state` are nested dicts of NumPy arrays, as `fully_connected` makes them.
+    `settings` are those it was trained with, for the record.
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    norm: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    params: Tree
+    state: Tree
+    settings: dict[str, Any]
+
+    def scores(self, images: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n classes"]:
+        """Return the scores of raw images `[n, *input_shape]`, uint8 or floating as in training."""
+        if images.ndim < 2 or images.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ConfigurationError(
+                f"expected images of shape [n, {expected}], got {list(images.shape)}: "
+                f"reshape them, or use the network that was trained on such images"
+            )
+        dtype = self.params["affine_1"]["w"].dtype
+        with jax.enable_x64(dtype == np.float64):
+            forward = _forward(self.hidden, len(self.class_names), self.activation, self.norm)
+            parts = []
+            for start in range(0, len(images), ROWS):
+                x = self.preprocessing.apply(images[start : start + ROWS]).astype(dtype)
+                short = ROWS - len(x) if len(images) > ROWS else 0  # one shape, one compilation
+                x = np.pad(x, ((0, short), (0, 0)))
+                out = np.asarray(forward(self.params, self.state, jnp.asarray(x)))
+                parts.append(out[: ROWS - short] if short else out)
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), dtype)
+
+    def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:
+        """Return the class number of each image."""
+        return self.scores(images).argmax(axis=1).astype(np.int32)
+
+    def accuracy(self, examples: Examples) -> float:
+        """Return the share of examples whose class is predicted."""
+        return float((self.predict(examples.images) == examples.labels).mean())
+
+    def save(self, path: Path | str) -> None:
+        """Write parameters, state and preprocessing as safetensors, the rest as its metadata."""
+        tensors = dict(_flat({"params": self.params, "state": self.state}))
+        for name, array in self.preprocessing.to_arrays().items():
+            tensors[f"preprocessing/{name}"] = np.ascontiguousarray(array)
+        description = {
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "norm": self.norm,
+            "input_shape": self.input_shape,
+            "class_names": self.class_names,
+            "settings": self.settings,
+        }
+        path = Path(path)
+        partial = path.with_suffix(".partial")
+        try:
+            save_file(tensors, partial, metadata={"jaxnet": json.dumps(description)})
+            partial.replace(path)
+        except OSError as error:
+            raise RunFolderError(f"cannot write {path}: {error}") from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Network":
+        """Read what `save` wrote; RunFolderError or DataError where it cannot be."""
+        path = Path(path)
+        if not path.is_file():
+            raise RunFolderError(f"no weights at {path}: expected a file such as best.safetensors")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+        if "jaxnet" not in metadata:
+            raise DataError(f"{path} holds weights, but not of a jaxnet network")
+        description = json.loads(metadata["jaxnet"])
+        trees = _nested(tensors)
+        return cls(
+            hidden=tuple(description["hidden"]),
+            activation=description["activation"],
+            norm=description["norm"],
+            input_shape=tuple(description["input_shape"]),
+            class_names=tuple(description["class_names"]),
+            preprocessing=Preprocessing.from_arrays(trees["preprocessing"]),
+            params=trees["params"],
+            state=trees.get("state", {}),
+            settings=description["settings"],
+        )
+
+
+@cache
+def _forward(hidden: tuple[int, ...], classes: int, activation: str, norm: str):
+    def forward(params, state, x):
+        model = fully_connected(hidden, classes, activation=activation, norm=norm, dtype=x.dtype)
+        scores, _, _ = model.forward(params, state, x, key=None, train=False)
+        return scores
+
+    return jax.jit(forward)
+
+
+def _flat(tree: Tree, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", np.ascontiguousarray(value)
+
+
+def _nested(flat: dict[str, np.ndarray]) -> Tree:
+    tree: Tree = {}
+    for name, value in flat.items():
+        *folders, last = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = value
+    return tree

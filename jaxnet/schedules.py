@@ -1,0 +1,255 @@
+"""Learning-rate schedules: pure functions from the step (int32, from 0) to the rate of that step.
+
+Every number given to a factory may be a traced array, so that a sweep vmaps over it. A schedule
+keeps the dtype of its ``learning_rate`` and may be asked for any step, also beyond the last one.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from jaxnet.errors import ConfigurationError, unknown
+
+Number: TypeAlias = ArrayLike  # one number: of Python, of NumPy, or a 0-d array, traced or not
+Schedule: TypeAlias = Callable[[Any], Array]  # step -> rate, as in optax
+
+
+def scalar(name: str, value: Number, dtype: Any = None) -> Float[Array, ""]:
+    """Return ``value`` as a strongly typed 0-d array of ``dtype`` (default: its own, or JAX's).
+
+    Every number of a schedule or an optimizer passes here, once: a Python 0.999 and an array 0.999
+    are then the same algorithm (``1 - 0.999`` differs by 1e-5 between float32 and float64).
+
+    >>> scalar("beta2", 0.999).dtype
+    dtype('float32')
+    """
+    if jnp.ndim(value) != 0:
+        raise ConfigurationError(
+            f"{name} must be one number, got an array of shape {jnp.shape(value)}. To train with "
+            f"several values at once, vmap the function that receives {name}."
+        )
+    if dtype is None:
+        own = jnp.result_type(value)
+        dtype = own if jnp.issubdtype(own, jnp.floating) else jnp.result_type(float)
+    return jax.lax.convert_element_type(jnp.asarray(value, dtype=dtype), dtype)
+
+
+def numeric_defaults(factory: Callable[..., Any]) -> dict[str, float]:
+    """Return what can be swept of a factory: its positional arguments that have a default.
+
+    >>> numeric_defaults(cosine)
+    {'final_fraction': 0.0}
+    """
+    return {
+        name: argument.default
+        for name, argument in inspect.signature(factory).parameters.items()
+        if argument.kind is argument.POSITIONAL_OR_KEYWORD
+        and argument.default is not argument.empty
+    }
+
+
+def constant(learning_rate: Number) -> Schedule:
+    """Return rate(step) = learning_rate.
+
+    >>> float(constant(0.5)(1000))
+    0.5
+    """
+    rate = scalar("learning_rate", learning_rate)
+    return lambda step: rate
+
+
+def exponential(
+    learning_rate: Number, decay: Number = 0.95, *, steps_per_epoch: Number
+) -> Schedule:
+    """Return rate(step) = learning_rate · decay^⌊step / steps_per_epoch⌋.
+
+    The schedule of the CS231n course: the rate is multiplied by ``decay`` after each epoch.
+    optax: ``exponential_decay(..., staircase=True)``, which divides in floating point; here the
+    division is of integers, because XLA turns x / constant into x · (1 / constant) and a product
+    that rounds to 2.9999998 would drop the rate one step late.
+
+    >>> rate = exponential(1.0, 0.5, steps_per_epoch=100)
+    >>> [float(rate(step)) for step in (0, 99, 100, 250)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    learning_rate = scalar("learning_rate", learning_rate)
+    return _staircase(learning_rate, decay, scalar("steps_per_epoch", steps_per_epoch))
+
+
+def step(
+    learning_rate: Number,
+    decay: Number = 0.1,
+    epochs_per_drop: Number = 10.0,
+    *,
+    steps_per_epoch: Number,
+) -> Schedule:
+    """Return rate(step) = learning_rate · decay^⌊step / every⌋, every = epochs_per_drop epochs.
+
+    ``every`` = epochs_per_drop · steps_per_epoch, rounded to whole steps and at least 1:
+    ``exponential`` with rarer, larger drops.
+
+    >>> rate = step(1.0, 0.5, 2.0, steps_per_epoch=100)
+    >>> [float(rate(at)) for at in (0, 199, 200, 450)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    learning_rate = scalar("learning_rate", learning_rate)
+    epochs = scalar("epochs_per_drop", epochs_per_drop, learning_rate.dtype)
+    every = epochs * scalar("steps_per_epoch", steps_per_epoch, learning_rate.dtype)
+    return _staircase(learning_rate, decay, every)
+
+
+def _staircase(learning_rate: Float[Array, ""], decay: Number, every: Float[Array, ""]) -> Schedule:
+    """Return learning_rate · decay^⌊step / every⌋, ``every`` in whole steps."""
+    decay = scalar("decay", decay, learning_rate.dtype)
+    whole = jnp.maximum(jnp.round(every).astype(jnp.int32), 1)
+
+    def rate(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
+        drops = jnp.asarray(step, jnp.int32) // whole
+        return learning_rate * decay ** drops.astype(learning_rate.dtype)
+
+    return rate
+
+
+def cosine(learning_rate: Number, final_fraction: Number = 0.0, *, total_steps: Number) -> Schedule:
+    """Return rate(step) = learning_rate · (f + (1 − f) · ½(1 + cos(π · step / total_steps))).
+
+    f = ``final_fraction``: from learning_rate at step 0 down to f · learning_rate at step
+    total_steps, and constant from there on. The last step of a run is total_steps − 1, so the final
+    value itself is approached and not used. Loshchilov & Hutter, "SGDR" (2017), without restarts;
+    optax: ``cosine_decay_schedule(alpha=final_fraction)``.
+
+    >>> rate = cosine(1.0, 0.5, total_steps=100)
+    >>> [float(rate(step)) for step in (0, 50, 100, 1000)]
+    [1.0, 0.75, 0.5, 0.5]
+    """
+    learning_rate = scalar("learning_rate", learning_rate)
+    final = scalar("final_fraction", final_fraction, learning_rate.dtype)
+    total = jnp.maximum(scalar("total_steps", total_steps, learning_rate.dtype), 1)
+
+    def rate(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
+        return learning_rate * _half_cosine(1, final, jnp.asarray(step).astype(total.dtype) / total)
+
+    return rate
+
+
+def one_cycle(
+    learning_rate: Number,
+    warmup_fraction: Number = 0.3,
+    initial_fraction: Number = 0.04,
+    final_fraction: Number = 4e-6,
+    *,
+    total_steps: Number,
+) -> Schedule:
+    """Return a rate that rises by half a cosine to learning_rate and falls by half a cosine.
+
+    With top = warmup_fraction · total_steps and blend(a, b, x) = a + (b − a) · ½(1 − cos πx):
+
+    - step < top:  learning_rate · blend(initial_fraction, 1, step / top)
+    - step ≥ top:  learning_rate · blend(1, final_fraction, (step − top) / (total_steps − top))
+    - step ≥ total_steps:  learning_rate · final_fraction
+
+    ``learning_rate`` is the peak. Both other ends are fractions of the peak: torch's
+    ``OneCycleLR`` and ``optax.cosine_onecycle_schedule`` write initial_fraction = 1 / div_factor
+    and final_fraction = 1 / (div_factor · final_div_factor), here with their defaults. optax rounds
+    ``top`` down to a whole step, torch ends both phases one step earlier. Smith & Topin,
+    "Super-Convergence" (2018); the cosine is fastai's.
+
+    >>> rate = one_cycle(1.0, 0.25, 0.5, 0.0, total_steps=100)
+    >>> [float(rate(step)) for step in (0, 25, 100)]
+    [0.5, 1.0, 0.0]
+    """
+    learning_rate = scalar("learning_rate", learning_rate)
+    dtype = learning_rate.dtype
+    initial = scalar("initial_fraction", initial_fraction, dtype)
+    final = scalar("final_fraction", final_fraction, dtype)
+    total = jnp.maximum(scalar("total_steps", total_steps, dtype), 1)
+    top = scalar("warmup_fraction", warmup_fraction, dtype) * total
+
+    def rate(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
+        at = jnp.asarray(step).astype(dtype)
+        # A phase shorter than one step counts as one: no division by zero at fractions 0 and 1.
+        rise = _half_cosine(initial, 1, at / jnp.maximum(top, 1))
+        fall = _half_cosine(1, final, (at - top) / jnp.maximum(total - top, 1))
+        in_run = jnp.where(at < top, rise, fall)
+        return learning_rate * jnp.where(at < total, in_run, final)
+
+    return rate
+
+
+def _half_cosine(start: Number, end: Number, fraction: Float[Array, ""]) -> Float[Array, ""]:
+    """Return ``start`` at fraction 0, ``end`` at 1, half a cosine between, constant outside."""
+    way = 0.5 * (1 - jnp.cos(jnp.pi * jnp.clip(fraction, 0, 1)))
+    return way * end + (1 - way) * start  # not start + (end - start) * way: `end` is then exact
+
+
+def warmup(schedule: Schedule, warmup_steps: Number) -> Schedule:
+    """Return rate(step) = schedule(step) · min(1, (step + 1) / max(warmup_steps, 1)).
+
+    Step 0 has 1/warmup_steps of the schedule's rate (not 0, which would waste the step), and step
+    warmup_steps − 1 is the first with all of it; 0 and 1 mean no warm-up. The schedule's own clock
+    is not shifted.
+
+    >>> rate = warmup(constant(1.0), 4)
+    >>> [float(rate(step)) for step in (0, 1, 3, 100)]
+    [0.25, 0.5, 1.0, 1.0]
+    """
+
+    def rate(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
+        full = schedule(step)
+        length = jnp.maximum(scalar("warmup_steps", warmup_steps, full.dtype), 1)
+        return full * jnp.minimum((jnp.asarray(step).astype(full.dtype) + 1) / length, 1)
+
+    return rate
+
+
+@dataclass(frozen=True)
+class ScheduleRule:
+    """A schedule by name: how to build it, and its numeric hyperparameters with their defaults.
+
+    ``build(hyperparameters, total_steps=, steps_per_epoch=)`` reads "learning_rate" and its own
+    names from the mapping (an absent one takes its default) and ignores all others.
+    """
+
+    build: Callable[..., Schedule]
+    hyperparameters: dict[str, float]
+
+
+def _rule(factory: Callable[..., Schedule]) -> ScheduleRule:
+    """Return the table's row for a factory; its keyword-only arguments are lengths of the run."""
+    own = numeric_defaults(factory)
+    parameters = inspect.signature(factory).parameters.values()
+    lengths = [argument.name for argument in parameters if argument.kind is argument.KEYWORD_ONLY]
+
+    def build(
+        hyperparameters: Mapping[str, Number], *, total_steps: Number, steps_per_epoch: Number
+    ) -> Schedule:
+        of_run = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        numbers = {name: hyperparameters.get(name, default) for name, default in own.items()}
+        schedule = factory(
+            hyperparameters["learning_rate"], **numbers, **{name: of_run[name] for name in lengths}
+        )
+        return warmup(schedule, hyperparameters.get("warmup_steps", 0.0))
+
+    return ScheduleRule(build, {**own, "warmup_steps": 0.0})
+
+
+SCHEDULES: dict[str, ScheduleRule] = {
+    "constant": _rule(constant),
+    "exponential": _rule(exponential),
+    "step": _rule(step),
+    "cosine": _rule(cosine),
+    "one_cycle": _rule(one_cycle),
+}
+
+
+def find_schedule(name: str) -> ScheduleRule:
+    """Return ``SCHEDULES[name]``, or raise a ConfigurationError that names the near match."""
+    if name not in SCHEDULES:
+        raise ConfigurationError(unknown("schedule", name, SCHEDULES))
+    return SCHEDULES[name]

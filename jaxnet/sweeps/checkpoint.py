@@ -1,0 +1,72 @@
+"""A tree of arrays kept in one safetensors file, replaced as a whole or not at all."""
+
+import os
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from jaxnet.errors import RunFolderError
+
+T = TypeVar("T")
+
+
+class Checkpoint:
+    """Stores a pytree under `path` at most every `interval` seconds.
+
+    `load(like)` gives the stored tree, or `like` itself where nothing is stored; the stored names,
+    shapes and dtypes must be those of `like`. A half-written file cannot be: it is renamed into
+    place when it is whole.
+    """
+
+    def __init__(self, path: Path, interval: float = 30.0) -> None:
+        self.path = path
+        self.interval = interval
+        self._saved_at = time.monotonic()
+
+    def save(self, tree: object, *, now: bool = False) -> None:
+        """Store the tree if `interval` has passed since the last time, or if `now`."""
+        if not now and time.monotonic() - self._saved_at < self.interval:
+            return
+        leaves = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
+        partial = self.path.with_suffix(".partial")
+        try:
+            save_file(leaves, partial)
+            os.replace(partial, self.path)
+        except OSError as error:
+            raise RunFolderError(f"cannot write the checkpoint {self.path}: {error}") from error
+        self._saved_at = time.monotonic()
+
+    def load(self, like: T) -> T:
+        """Return the stored tree in the structure of `like`, or `like` where nothing is stored."""
+        if not self.path.exists():
+            return like
+        try:
+            stored = load_file(self.path)
+        except Exception as error:  # whatever safetensors finds wrong with the bytes
+            raise RunFolderError(
+                f"the checkpoint {self.path} cannot be read ({error}): "
+                f"remove it to start this part of the run again"
+            ) from error
+        leaves = []
+        for name, leaf in _named_leaves(like):
+            found = stored.get(name)
+            if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
+                raise RunFolderError(
+                    f"the checkpoint {self.path} is of another run: {name} should be "
+                    f"{leaf.dtype}{list(leaf.shape)}. Remove it to start this part again"
+                )
+            leaves.append(found if isinstance(leaf, np.ndarray) else jnp.asarray(found))
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def remove(self) -> None:
+        """Forget what is stored."""
+        self.path.unlink(missing_ok=True)
+
+
+def _named_leaves(tree: object) -> list[tuple[str, jax.Array | np.ndarray]]:
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]

@@ -1,0 +1,207 @@
+"""Train one chunk: networks of one structure and one seed, together, from start to outcome."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.configuration import Configuration, Structure
+from jaxnet.data import Examples, Preprocessing, Splits
+from jaxnet.errors import ConfigurationError
+from jaxnet.layers.layer import Tree
+from jaxnet.stacking import take_member
+from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.training import MOST_STEPS, DeviceData, make_train, numerics, parameter_dtype
+
+EVALUATIONS = 10  # of the validation accuracy, evenly over a run
+HISTORY_POINTS = 500  # most losses kept of a run
+SECONDS_PER_CALL = 0.5  # between two looks at the clock, the progress bar and Ctrl-C
+
+
+@dataclass(frozen=True)
+class History:
+    """How a run went: the loss at some steps, the accuracies at others; NaN once it diverged.
+
+    `train_accuracy` is that of the minibatches since the evaluation before, `val_accuracy` that
+    of all validation examples.
+    """
+
+    steps: list[int]
+    loss: list[float]
+    evaluated: list[int]
+    train_accuracy: list[float]
+    val_accuracy: list[float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one configuration. `status` is "ok" or "diverged@step".
+
+    `steps` counts the updates made; a diverged run keeps its last finite loss (NaN if it had
+    none) and has NaN for accuracies.
+    """
+
+    steps: int
+    final_loss: float
+    train_accuracy: float
+    val_accuracy: float
+    status: str
+    history: History
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """The outcomes in the order of the configurations, and the networks themselves."""
+
+    outcomes: list[Outcome]
+    members: Tree
+
+    def network(self, index: int) -> tuple[Tree, Tree]:
+        """Return parameters and state of one network, as NumPy arrays."""
+        params = take_member(self.members.params, index)
+        state = take_member(self.members.state, index)
+        return jax.device_get((params, state))
+
+
+def device_data(examples: Examples, preprocessing: Preprocessing, structure: Structure):
+    """Put one split on the device: raw pixels where preprocessing is elementwise, else its output."""
+    dtype = parameter_dtype(structure)
+    labels = jnp.asarray(examples.labels)
+    if not preprocessing.is_elementwise:
+        return DeviceData(jnp.asarray(preprocessing.apply(examples.images)), labels, None, None)
+    images = jnp.asarray(examples.images.reshape(len(examples), -1))
+    mean, scale = jnp.asarray(preprocessing.mean, dtype), preprocessing.scale
+    return DeviceData(images, labels, mean, None if scale is None else jnp.asarray(scale, dtype))
+
+
+def train_chunk(
+    configurations: Sequence[Configuration],
+    splits: Splits,
+    preprocessing: Preprocessing,
+    classes: int,
+    *,
+    steps: int,
+    on_steps: Callable[[int], None] = lambda steps: None,
+    checkpoint: Checkpoint | None = None,
+) -> ChunkResult:
+    """Train configurations of equal structure and seed for `steps` updates each.
+
+    `on_steps(n)` is told of every n updates made (of all networks at once). With a `checkpoint`
+    the run goes on from what is stored there and stores itself from time to time; where a run is
+    cut changes no bit of its result.
+    """
+    structure, seed = configurations[0].structure, jnp.uint32(configurations[0].seed)
+    if any(c.structure != structure or c.seed != seed for c in configurations):
+        raise ConfigurationError("a chunk takes configurations of one structure and one seed")
+    dtype = parameter_dtype(structure)
+    with numerics(structure.precision):
+        train_data = device_data(splits.train, preprocessing, structure)
+        validation_data = device_data(splits.validation, preprocessing, structure)
+        program = make_train(structure, train_data.images.shape[1], classes)
+        numbers = {
+            name: jnp.asarray([c.numbers[name] for c in configurations], dtype)
+            for name in configurations[0].numbers
+        }
+        state = program.init(numbers, seed)
+        record = _Record(steps, len(configurations))
+        if checkpoint is not None:
+            state, record.arrays = checkpoint.load((state, record.arrays))
+            on_steps(int(state.step))
+
+        done = int(state.step)
+        pace = _Pace()
+        for evaluation in record.evaluations:
+            if evaluation <= done:
+                continue
+            while done < evaluation:
+                ahead = min(pace.steps, evaluation - done)
+                start = time.perf_counter()
+                state, metrics = program.advance(
+                    state, numbers, seed, train_data, jnp.int32(ahead), jnp.int32(steps)
+                )
+                metrics = jax.device_get(metrics)
+                pace.took(ahead, time.perf_counter() - start)
+                record.add(done, metrics.loss[:ahead], metrics.accuracy[:ahead])
+                done += ahead
+                on_steps(ahead)
+                if done == evaluation:
+                    correct, _ = program.evaluate(state, numbers, validation_data)
+                    record.evaluate(evaluation, np.asarray(correct) / len(splits.validation))
+                if checkpoint is not None and done < steps:
+                    checkpoint.save((state, record.arrays))
+        correct, finite = jax.device_get(program.evaluate(state, numbers, train_data))
+        members = jax.device_get(state.members)
+    outcomes = [
+        record.outcome(k, int(members.diverged_at[k]), float(members.loss[k]), float(accuracy), bool(ok))
+        for k, (accuracy, ok) in enumerate(zip(correct / len(splits.train), finite, strict=True))
+    ]
+    return ChunkResult(outcomes, members)
+
+
+class _Pace:
+    """How many steps to take in one call, so that the host looks up every SECONDS_PER_CALL."""
+
+    def __init__(self) -> None:
+        self.steps = 1  # of the first call, which compiles, and tells nothing of a step's time
+        self._compiled = False
+
+    def took(self, steps: int, seconds: float) -> None:
+        wanted = steps * SECONDS_PER_CALL / max(seconds, 1e-6) if self._compiled else 4
+        self.steps = min(MOST_STEPS, max(1, int(wanted)))
+        self._compiled = True
+
+
+class _Record:
+    """What is remembered of K runs on their way; only arrays, so that a checkpoint can hold it."""
+
+    def __init__(self, steps: int, networks: int) -> None:
+        self.steps = steps
+        count = min(EVALUATIONS, steps)
+        self.evaluations = sorted({math.ceil(steps * (i + 1) / count) for i in range(count)})
+        self.stride = math.ceil(steps / HISTORY_POINTS)
+        points = math.ceil(steps / self.stride)
+        evaluations = len(self.evaluations)
+        self.arrays = {
+            "loss": np.full((points, networks), np.nan, np.float32),
+            "val_accuracy": np.full((evaluations, networks), np.nan, np.float64),
+            "train_hits": np.zeros((evaluations, networks), np.float64),
+        }
+
+    def add(self, step: int, loss: np.ndarray, accuracy: np.ndarray) -> None:
+        """Note losses and minibatch accuracies [n, K] of steps step, step + 1, ..."""
+        at = np.arange(step, step + len(loss))
+        kept = at % self.stride == 0
+        self.arrays["loss"][at[kept] // self.stride] = loss[kept]
+        window = np.searchsorted(self.evaluations, step, side="right")
+        self.arrays["train_hits"][window] += accuracy.sum(axis=0, dtype=np.float64)
+
+    def evaluate(self, step: int, val_accuracy: np.ndarray) -> None:
+        """Note the validation accuracy [K] after `step` updates."""
+        self.arrays["val_accuracy"][self.evaluations.index(step)] = val_accuracy
+
+    def outcome(
+        self, k: int, diverged_at: int, loss: float, train_accuracy: float, finite: bool
+    ) -> Outcome:
+        if diverged_at < 0 and not finite:
+            diverged_at = self.steps  # the last update broke it: no later loss could tell
+        end = self.steps if diverged_at < 0 else diverged_at
+        windows = np.diff([0, *self.evaluations])
+        at, evaluated = np.arange(0, self.steps, self.stride), np.asarray(self.evaluations)
+        alive = evaluated <= end
+        history = History(
+            steps=at.tolist(),
+            loss=np.where(at < end, self.arrays["loss"][:, k], np.nan).tolist(),
+            evaluated=evaluated.tolist(),
+            train_accuracy=np.where(
+                alive, self.arrays["train_hits"][:, k] / windows, np.nan
+            ).tolist(),
+            val_accuracy=np.where(alive, self.arrays["val_accuracy"][:, k], np.nan).tolist(),
+        )
+        if diverged_at >= 0:
+            return Outcome(end, loss, math.nan, math.nan, f"diverged@{end}", history)
+        val_accuracy = float(self.arrays["val_accuracy"][-1, k])
+        return Outcome(end, loss, train_accuracy, val_accuracy, "ok", history)

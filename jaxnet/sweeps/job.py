@@ -1,0 +1,106 @@
+"""A sweep written down: the space, the data and how long to train. Read from TOML or JSON."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxnet.configuration import Configuration, configure
+from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.sweeps.space import SPACES, Space, space_from_dict
+
+STEPS = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the results of a sweep, data and versions aside.
+
+    `settings` hold for every configuration that does not set them itself; `seed` likewise, and it
+    seeds the draws of a random space. `validation` is the number of training images that judge the
+    configurations (default: 1000, or a quarter of the training set if that is less), `train` the
+    number trained on (default: all others). `data` names a data set of `jaxnet.data`.
+    """
+
+    space: Space
+    data: str = "fashion-mnist-mini"
+    steps: int = STEPS
+    seed: int = 0
+    validation: int | None = None
+    train: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, lowest in {"steps": 1, "seed": 0, "validation": 1, "train": 1}.items():
+            value = getattr(self, name)
+            if value is None and name in ("validation", "train"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise ConfigurationError(
+                    f"{name}: expected a whole number from {lowest} up, got {value!r}"
+                )
+
+    def configurations(self) -> list[Configuration]:
+        """Return every configuration of the space, checked and completed, in order."""
+        configurations = []
+        for i, own in enumerate(self.space.settings(self.seed)):
+            try:
+                configurations.append(configure(**{"seed": self.seed, **self.settings, **own}))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"configuration {i}: {error}") from None
+        return configurations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `job_from_dict` reads; unset parts are left out."""
+        parts = {
+            "data": self.data,
+            "steps": self.steps,
+            "seed": self.seed,
+            "validation": self.validation,
+            "train": self.train,
+            "settings": dict(self.settings) or None,
+        }
+        return {k: v for k, v in parts.items() if v is not None} | self.space.to_dict()
+
+
+_SCALARS = ("data", "steps", "seed", "validation", "train")
+
+
+def job_from_dict(spec: Mapping[str, Any]) -> Job:
+    """Return the job that a mapping describes; ConfigurationError for what it cannot be.
+
+    >>> job_from_dict({"steps": 300, "grid": {"learning_rate": [0.1, 0.01]}}).steps
+    300
+    """
+    known = (*_SCALARS, "settings", *SPACES)
+    for name in spec:
+        if name not in known:
+            raise ConfigurationError(unknown("key", name, known))
+    settings = spec.get("settings", {})
+    if not isinstance(settings, Mapping):
+        raise ConfigurationError(f"write [settings] as a table, got {settings!r}")
+    if not isinstance(spec.get("data", ""), str):
+        raise ConfigurationError(f"data: expected the name of a data set, got {spec['data']!r}")
+    scalars = {name: spec[name] for name in _SCALARS if name in spec}
+    return Job(space_from_dict(spec), settings=dict(settings), **scalars)
+
+
+def read_job(path: Path | str) -> Job:
+    """Read a job from a TOML file, or from JSON: a `config.json` of a run folder, too."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from None
+    try:
+        spec = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid {path.suffix[1:]}: {error}") from None
+    if not isinstance(spec, dict):
+        raise ConfigurationError(f"{path}: expected a table of keys, got {type(spec).__name__}")
+    try:
+        return job_from_dict(spec.get("job", spec))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None

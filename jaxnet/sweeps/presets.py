@@ -1,0 +1,73 @@
+"""Sweeps by name: the course's grid, and the three CIFAR-10 grids of our sources."""
+
+from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.space import Grid
+
+# The course's first net: two layers, relu, weights of deviation 1e-4, plain SGD, the rate times
+# 0.95 an epoch, pixels minus the mean image.
+_COURSE = {
+    "init": "normal",
+    "init_scale": 1e-4,
+    "preprocessing": "mean_image",
+    "optimizer": "sgd",
+    "schedule": "exponential",
+    "decay": 0.95,
+}
+_COURSE_GRID = Grid(
+    {
+        "learning_rate": [1e-1, 1e-2, 1e-3, 1e-4],
+        "l2": [1e-1, 1e-2, 1e-3, 1e-4],
+        "batch_size": [200, 400, 800],
+        "hidden": [[80], [160], [320]],
+    }
+)
+
+PRESETS: dict[str, Job] = {
+    # An epoch of the embedded images is a few steps: 0.95 an epoch would stop all learning.
+    "default": Job(_COURSE_GRID, settings={**_COURSE, "decay": 1.0}),
+    "cifar10-144": Job(
+        _COURSE_GRID, data="cifar10", steps=2000, validation=1000, settings=_COURSE
+    ),
+    "cifar10-45": Job(
+        Grid(
+            {
+                "hidden": [[75], [100], [125]],
+                "learning_rate": [7e-4, 8e-4, 9e-4, 10e-4, 11e-4],
+                "l2": [0.75, 1.0, 1.25],
+            }
+        ),
+        data="cifar10",
+        steps=1500,
+        validation=1000,
+        settings={**_COURSE, "batch_size": 200},
+    ),
+    "cifar10-24": Job(
+        Grid(
+            {
+                "hidden": [[100], [200]],
+                "learning_rate": [1e-4, 5e-4, 1e-3],
+                "l2": [0.2, 0.25, 0.35, 0.4],
+            }
+        ),
+        data="cifar10",
+        steps=5000,
+        validation=1000,
+        settings={**_COURSE, "batch_size": 500},
+    ),
+    # The single run that the course makes before its grids.
+    "cifar10-first": Job(
+        Grid({"hidden": [[50]], "learning_rate": [1e-4], "l2": [0.25]}),
+        data="cifar10",
+        steps=1000,
+        validation=1000,
+        settings={**_COURSE, "batch_size": 200},
+    ),
+}
+
+
+def find_preset(name: str) -> Job:
+    """Return the job of that name in PRESETS, or raise ConfigurationError with the near match."""
+    if name not in PRESETS:
+        raise ConfigurationError(unknown("preset", name, PRESETS))
+    return PRESETS[name]

@@ -1,0 +1,223 @@
+"""The sweep: from a space and a data set to a table, a best network and a run folder."""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxnet.configuration import Configuration
+from jaxnet.data import DataSet, Preprocessing, Splits, fit, load
+from jaxnet.network import Network
+from jaxnet.progress import Bar, Reporter, Silent
+from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.sweeps.chunk import ChunkResult, train_chunk
+from jaxnet.sweeps.folder import RunFolder
+from jaxnet.sweeps.job import STEPS, Job
+from jaxnet.sweeps.plan import Chunk, memory_budget, plan_chunks, preprocessing_of
+from jaxnet.sweeps.results import Row, SweepResult, best_of
+from jaxnet.sweeps.space import Listed, Space
+from jaxnet.sweeps.store import Store
+
+
+def sweep(
+    space: Space | Sequence[Mapping[str, Any]],
+    data: DataSet | str = "fashion-mnist-mini",
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    validation: int | None = None,
+    train: int | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> SweepResult:
+    """Train every configuration of a space for `steps` updates, many at once, and rank them.
+
+    `space` is a `grid`, a `random` draw or a list of dicts of settings; `settings` hold for all
+    (see `jaxnet.configure` for names and defaults). `validation`, `train` and `seed`: see `Job`.
+    With `out` the run is kept in that folder, and `resume=True` goes on with what is there.
+    A configuration's result depends on its settings and seed, not on what trains beside it, up to
+    rounding. Raises ConfigurationError, DataError or RunFolderError before anything is compiled.
+
+    >>> from jaxnet.sweeps import grid
+    >>> result = sweep(grid(learning_rate=[1e-2, 1e9], hidden=[[20]]), steps=40, batch_size=50)
+    >>> result.best.settings["learning_rate"], len(result.diverged)
+    (0.01, 1)
+    """
+    if not isinstance(space, Space):
+        space = Listed(space)
+    dataset = load(data) if isinstance(data, str) else data
+    job = Job(space, dataset.name, steps, seed, validation, train, settings)
+    return run_job(job, dataset, out=out, resume=resume, progress=progress)
+
+
+def train(
+    data: DataSet | str = "fashion-mnist-mini",
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    validation: int | None = None,
+    train: int | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> SweepResult:
+    """Train one network: a sweep of one configuration. `result.network` is what it made.
+
+    >>> result = train(steps=40, hidden=(30,), learning_rate=1e-2)
+    >>> result.network.params["affine_1"]["w"].shape
+    (784, 30)
+    """
+    run = {"validation": validation, "train": train, "out": out, "resume": resume}
+    return sweep([settings], data, steps=steps, seed=seed, progress=progress, **run)
+
+
+def run_job(
+    job: Job,
+    data: DataSet,
+    *,
+    out: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> SweepResult:
+    """Run a job on a data set already loaded; `sweep` says the rest."""
+    started = time.perf_counter()
+    configurations = job.configurations()
+    splits = _split(job, data)
+    classes = len(data.class_names)
+    features = data.train_images[0].size
+    chunks = plan_chunks(configurations, features, classes, memory=memory_budget())
+    folder = None
+    if out is not None:
+        folder = (RunFolder.resume if resume else RunFolder.create)(out, job, data)
+
+    with contextlib.ExitStack() as stack:
+        store = None if folder is None else stack.enter_context(Store(folder.database))
+        found = _Found(data, folder, store)
+        waiting = [chunk for chunk in chunks if not found.has(chunk)]
+        total = sum(chunk.flops_per_step for chunk in waiting) * job.steps
+        reporter = stack.enter_context(Bar(total)) if progress else Silent()
+        try:
+            _train_all(waiting, configurations, splits, classes, job.steps, found, reporter)
+        except BaseException:
+            # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
+            if folder is not None and found.rows:
+                seconds = time.perf_counter() - started
+                partial = SweepResult(found.rows, found.network, None, seconds, folder.path)
+                with contextlib.suppress(OSError):
+                    folder.finish(partial, complete=False)
+            raise
+    test_accuracy = None if found.network is None else found.network.accuracy(splits.test)
+    seconds = time.perf_counter() - started
+    path = None if folder is None else folder.path
+    result = SweepResult(found.rows, found.network, test_accuracy, seconds, path)
+    if folder is not None:
+        folder.finish(result, complete=True)
+    return result
+
+
+def _split(job: Job, data: DataSet) -> Splits:
+    rows = len(data.train_labels)
+    validation = min(1000, max(1, rows // 4)) if job.validation is None else job.validation
+    return data.split(validation, job.train)
+
+
+def _train_all(
+    chunks: Sequence[Chunk],
+    configurations: Sequence[Configuration],
+    splits: Splits,
+    classes: int,
+    steps: int,
+    found: "_Found",
+    reporter: Reporter,
+) -> None:
+    method, preprocessing = None, None
+    for chunk in chunks:
+        wanted = preprocessing_of(configurations[chunk.ids[0]].structure)
+        if preprocessing is None or wanted != method:
+            method = wanted
+            name, components, variance = method
+            preprocessing = fit(
+                splits.train.images, name, components=components, variance=variance
+            )
+        padded = [*chunk.ids, *[chunk.ids[-1]] * (chunk.size - len(chunk.ids))]
+        result = train_chunk(
+            [configurations[i] for i in padded],
+            splits,
+            preprocessing,
+            classes,
+            steps=steps,
+            on_steps=lambda n, chunk=chunk: reporter.advance(n * chunk.flops_per_step),
+            checkpoint=found.checkpoint(chunk),
+        )
+        found.add(chunk, configurations, result, preprocessing)
+        reporter.say(found.summary(len(configurations)))
+
+
+@dataclass
+class _Found:
+    """The rows so far and the best network among them, in memory and, if there is one, on disk."""
+
+    data: DataSet
+    folder: RunFolder | None
+    store: Store | None
+
+    def __post_init__(self) -> None:
+        self.rows: list[Row] = [] if self.store is None else self.store.rows()
+        self.network: Network | None = None
+        if self.folder is not None and best_of(self.rows) is not None:
+            self.network = Network.load(self.folder.weights)
+
+    def has(self, chunk: Chunk) -> bool:
+        """Whether all of a chunk was committed."""
+        return {row.id for row in self.rows}.issuperset(chunk.ids)
+
+    def checkpoint(self, chunk: Chunk) -> Checkpoint | None:
+        """Return where the state of a chunk in flight is kept."""
+        return None if self.folder is None else Checkpoint(self.folder.checkpoint(chunk.ids[0]))
+
+    def add(
+        self,
+        chunk: Chunk,
+        configurations: Sequence[Configuration],
+        result: ChunkResult,
+        preprocessing: Preprocessing,
+    ) -> None:
+        """Take in a finished chunk. Weights go to disk first, so that no best row lacks its own."""
+        rows = [
+            Row(i, json.loads(json.dumps(configurations[i].to_dict())), outcome)
+            for i, outcome in zip(chunk.ids, result.outcomes, strict=False)  # padding is dropped
+        ]
+        self.rows = sorted([*self.rows, *rows], key=lambda row: row.id)
+        best = best_of(self.rows)
+        if best is not None and best.id in chunk.ids:
+            params, state = result.network(chunk.ids.index(best.id))
+            structure = configurations[best.id].structure
+            self.network = Network(
+                hidden=structure.hidden,
+                activation=structure.activation,
+                norm=structure.norm,
+                input_shape=self.data.input_shape,
+                class_names=self.data.class_names,
+                preprocessing=preprocessing,
+                params=params,
+                state=state,
+                settings=best.settings,
+            )
+            if self.folder is not None:
+                self.network.save(self.folder.weights)
+        if self.store is not None:
+            self.store.add(rows)
+        if (checkpoint := self.checkpoint(chunk)) is not None:
+            checkpoint.remove()
+
+    def summary(self, total: int) -> str:
+        """Return a line on how far the sweep is."""
+        best = best_of(self.rows)
+        accuracy = "none yet" if best is None else f"{best.outcome.val_accuracy:.3f}"
+        return f"{len(self.rows)}/{total} configurations, best {accuracy}"
