@@ -42,6 +42,13 @@ class Job:
                     f"{name}: expected a whole number from {lowest} up, got {value!r}"
                 )
 
+        axes = getattr(self.space, "axes", {})
+        for name in self.settings:
+            if name in axes:
+                raise ConfigurationError(
+                    f"{name} is an axis of the space and a setting for all: remove one"
+                )
+
     def configurations(self) -> list[Configuration]:
         """Return every configuration of the space, checked and completed, in order."""
         configurations = []

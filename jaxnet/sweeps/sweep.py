@@ -88,7 +88,7 @@ def run_job(
     """Run a job on a data set already loaded; `sweep` says the rest."""
     started = time.perf_counter()
     configurations = job.configurations()
-    splits = _split(job, data)
+    splits = split(job, data)
     classes = len(data.class_names)
     features = data.train_images[0].size
     chunks = plan_chunks(configurations, features, classes, memory=memory_budget())
@@ -121,7 +121,8 @@ def run_job(
     return result
 
 
-def _split(job: Job, data: DataSet) -> Splits:
+def split(job: Job, data: DataSet) -> Splits:
+    """Return the training, validation and test examples of a job."""
     rows = len(data.train_labels)
     validation = min(1000, max(1, rows // 4)) if job.validation is None else job.validation
     return data.split(validation, job.train)

@@ -1,0 +1,350 @@
+"""The command line: parse, call the library, print. `jaxnet COMMAND --help` loads no JAX.
+
+Exit codes: 0 done; 2 an input that cannot be; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxnet.errors import ConfigurationError, JaxnetError
+
+if TYPE_CHECKING:
+    from jaxnet.sweeps import Job, SweepResult
+
+# The options of `jaxnet train`: every setting of a run but its seed. Names and numbers are checked
+# by `jaxnet.configure`; here stands only what --help says.
+TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
+    "activation": (str, "relu, leaky_relu, tanh, sigmoid or gelu"),
+    "norm": (str, "none, batch or layer"),
+    "dropout": (float, "probability to drop a hidden unit"),
+    "loss": (str, "softmax, svm or squared_error"),
+    "label_smoothing": (float, "share of the target spread over all classes"),
+    "l2": (float, "strength of the L2 penalty on weights"),
+    "l2_convention": (str, "half: l2/2·Σ‖W‖², or full: l2·Σ‖W‖²"),
+    "init": (str, "he, glorot, lecun, or normal (deviation init_scale)"),
+    "init_scale": (float, "factor on the initial weights"),
+    "optimizer": (str, "sgd, momentum, nesterov, rmsprop, adam, adamw or adagrad"),
+    "learning_rate": (float, "learning rate; also --lr"),
+    "momentum": (float, "of momentum and nesterov"),
+    "rms_decay": (float, "of rmsprop"),
+    "beta1": (float, "of adam and adamw"),
+    "beta2": (float, "of adam and adamw"),
+    "eps": (float, "of rmsprop, adam, adamw and adagrad"),
+    "weight_decay": (float, "of adamw"),
+    "schedule": (str, "constant, exponential, step, cosine or one_cycle"),
+    "decay": (float, "factor of exponential (each epoch) and step"),
+    "epochs_per_drop": (float, "of step"),
+    "warmup_fraction": (float, "of one_cycle"),
+    "initial_fraction": (float, "of one_cycle"),
+    "final_fraction": (float, "of cosine and one_cycle"),
+    "warmup_steps": (float, "linear warm-up before any schedule"),
+    "batch_size": (int, "images of a minibatch"),
+    "preprocessing": (str, "none, mean_image, standardize, pca or zca"),
+    "components": (int, "of pca: how many"),
+    "variance": (float, "of pca: the share of variance kept"),
+    "precision": (str, "float32, tf32 or float64"),
+    "backward": (str, "manual (our backward passes) or autodiff"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except JaxnetError as error:
+        print(f"jaxnet: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxnet: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxnet", description="Train whole grids of fully-connected networks at once."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="train every configuration of a space and rank them",
+        description="Without arguments: the course's 144 configurations on the embedded images.",
+    )
+    sweep.add_argument("job", nargs="?", type=Path, help="a TOML file, or a config.json of a run")
+    sweep.add_argument(
+        "--preset", help="default, cifar10-144, cifar10-45, cifar10-24 or cifar10-first"
+    )
+    sweep.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting for all configurations, such as optimizer=adam; may be repeated",
+    )
+    _add_run_options(sweep)
+    sweep.set_defaults(run=_sweep)
+
+    train = commands.add_parser("train", help="train one network")
+    train.add_argument(
+        "--hidden", type=int, nargs="*", metavar="WIDTH", help="widths of the hidden layers"
+    )
+    for name, (kind, text) in TRAIN_OPTIONS.items():
+        flags = [f"--{name.replace('_', '-')}"] + (["--lr"] if name == "learning_rate" else [])
+        train.add_argument(*flags, type=kind, dest=name, help=text)
+    train.add_argument("--epochs", type=float, help="train this many epochs instead of --steps")
+    _add_run_options(train)
+    train.set_defaults(run=_train)
+
+    predict = commands.add_parser("predict", help="classify images with saved weights")
+    predict.add_argument("weights", type=Path, help="a run folder, or its best.safetensors")
+    predict.add_argument("--data", help="a data set (default: the one of the run)")
+    predict.add_argument("--split", default="test", help="test or train (default: test)")
+    predict.add_argument("--images", type=Path, help="a .npy file of images instead of --data")
+    predict.add_argument("--out", type=Path, help="write the predictions as CSV")
+    _add_data_directory(predict)
+    predict.set_defaults(run=_predict)
+
+    data = commands.add_parser("data", help="the data sets: list, fetch, info")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="what is known and what is here")
+    fetch = actions.add_parser("fetch", help="download a data set into the data directory")
+    info = actions.add_parser("info", help="describe a data set that is here")
+    for action in (fetch, info):
+        action.add_argument("name")
+    for action, run in ((listing, _data_list), (fetch, _data_fetch), (info, _data_info)):
+        _add_data_directory(action)
+        action.set_defaults(run=run)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="fashion-mnist-mini (embedded), fashion-mnist or cifar10")
+    parser.add_argument("--steps", type=int, help="updates of each network")
+    parser.add_argument("--seed", type=int, help="of weights, minibatches and random spaces")
+    parser.add_argument("--validation", type=int, help="training images held out to judge by")
+    parser.add_argument("--train", type=int, help="training images to use (default: all others)")
+    parser.add_argument("--out", type=Path, help="run folder (default: runs/COMMAND-NNN)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_data_directory(parser)
+
+
+def _add_data_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, help="where the data are (default: JAXNET_DATA_DIR, else a cache)"
+    )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from jaxnet.sweeps import find_preset, read_job
+    from jaxnet.sweeps.folder import CONFIG
+
+    if options.job is not None and options.preset is not None:
+        raise ConfigurationError("give a job file or --preset, not both")
+    if options.job is not None:
+        job = read_job(options.job)
+    elif options.preset is None and options.resume and (_out(options) / CONFIG).exists():
+        job = read_job(options.out / CONFIG)
+    else:
+        job = find_preset(options.preset or "default")
+    given = dict(_setting(text) for text in options.set)
+    return _run(job, given, options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from jaxnet.sweeps import Job, read_job
+    from jaxnet.sweeps.folder import CONFIG
+    from jaxnet.sweeps.space import Listed
+
+    names = ["hidden", *TRAIN_OPTIONS]
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    if options.resume and not given and (_out(options) / CONFIG).exists():
+        job = read_job(options.out / CONFIG)
+    else:
+        job = Job(Listed([given]))
+    if options.epochs is not None:
+        if options.steps is not None:
+            raise ConfigurationError("give --steps or --epochs, not both")
+        options.steps = _steps_of(options.epochs, job, options)
+    return _run(job, {}, options)
+
+
+def _steps_of(epochs: float, job: Job, options: argparse.Namespace) -> int:
+    from jaxnet.data import load
+    from jaxnet.sweeps.sweep import split
+
+    if not 0 < epochs < float("inf"):
+        raise ConfigurationError(f"--epochs: expected a number above 0, got {epochs}")
+    job = _overridden(job, {}, options)
+    examples = len(split(job, load(job.data, data_dir=options.data_dir)).train)
+    batch_size = job.configurations()[0].structure.batch_size
+    return max(1, round(epochs * max(1, examples // batch_size)))
+
+
+def _overridden(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> Job:
+    import dataclasses
+
+    names = ("data", "steps", "seed", "validation", "train")
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    return dataclasses.replace(job, settings={**job.settings, **settings}, **given)
+
+
+def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int:
+    """Run a job into its folder and print what came out."""
+    from jaxnet.data import load
+    from jaxnet.sweeps import run_job
+    from jaxnet.sweeps.folder import next_run_folder
+
+    job = _overridden(job, settings, options)
+    count = len(job.configurations())  # an error in them comes before the data are read
+    out = _out(options) if options.resume else options.out or next_run_folder(options.command)
+    try:
+        data = load(job.data, data_dir=options.data_dir)
+        result = run_job(job, data, out=out, resume=options.resume, progress=not options.quiet)
+    except KeyboardInterrupt:
+        print(
+            f"jaxnet: interrupted; what finished is kept in {out}. Go on with: "
+            f"jaxnet {options.command} --resume --out {out}",
+            file=sys.stderr,
+        )
+        return 130
+    _print_result(result, count)
+    return 0
+
+
+def _out(options: argparse.Namespace) -> Path:
+    if options.out is None:
+        raise ConfigurationError("--resume needs --out FOLDER: the run to go on with")
+    return options.out
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigurationError(f"--set expects NAME=VALUE, got {text!r}")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value  # a bare word
+
+
+def _print_result(result: SweepResult, count: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [*result.swept, "final_loss", "train_accuracy", "val_accuracy", "status"]
+    table = Table("id", *columns, title=f"best of {count}" if count > 1 else None)
+    for row in result.ranked[:10]:
+        cells = row.to_dict()
+        table.add_row(str(row.id), *[_cell(name, cells[name]) for name in columns])
+    Console().print(table)
+    if result.diverged:
+        print(f"{len(result.diverged)} of {count} configurations diverged")
+    if result.best is None:
+        print("no configuration stayed finite: lower the learning rate")
+    else:
+        print(f"test accuracy of the best (id {result.best.id}): {result.test_accuracy:.4f}")
+    print(f"{result.seconds:.1f} s; results in {result.folder}")
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if name.endswith(("accuracy", "loss")):
+        return f"{value:.4g}" if name.endswith("loss") else f"{value:.3f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from jaxnet.errors import unknown
+    from jaxnet.network import Network
+    from jaxnet.sweeps.folder import read_config
+
+    folder = options.weights.is_dir()
+    network = Network.load(options.weights / "best.safetensors" if folder else options.weights)
+    labels = None
+    if options.images is not None:
+        images = _read_images(options.images)
+    else:
+        from jaxnet.data import load
+
+        if options.split not in ("test", "train"):
+            raise ConfigurationError(unknown("split", options.split, ("test", "train")))
+        name = options.data
+        if name is None:
+            if not folder:
+                raise ConfigurationError("say what to classify: --data NAME or --images FILE.npy")
+            name = read_config(options.weights)["data"]["name"]
+        data = load(name, data_dir=options.data_dir)
+        test = options.split == "test"
+        images = data.test_images if test else data.train_images
+        labels = data.test_labels if test else data.train_labels
+    predicted = network.predict(images)
+    if labels is not None:
+        print(f"accuracy {np.mean(predicted == labels):.4f} on {len(labels)} images")
+    if options.out is not None:
+        _write_predictions(options.out, predicted, labels, network.class_names)
+    elif labels is None:
+        for number in predicted.tolist():
+            print(network.class_names[number])
+    return 0
+
+
+def _read_images(path: Path) -> Any:
+    import numpy as np
+
+    from jaxnet.errors import DataError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read images from {path}: {error}") from None
+
+
+def _write_predictions(path: Path, predicted: Any, labels: Any, names: Sequence[str]) -> None:
+    import csv
+
+    from jaxnet.errors import RunFolderError
+
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", "prediction", *(["label"] if labels is not None else [])])
+            for row, number in enumerate(predicted.tolist()):
+                label = [names[labels[row]]] if labels is not None else []
+                writer.writerow([row, names[number], *label])
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error}") from error
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from jaxnet.data import available
+
+    for name, summary, place in available(options.data_dir):
+        print(f"{name:20} {summary}\n{'':20} {place or 'not here: jaxnet data fetch ' + name}")
+    return 0
+
+
+def _data_fetch(options: argparse.Namespace) -> int:
+    from jaxnet.data import fetch
+
+    print(fetch(options.name, data_dir=options.data_dir, progress=True))
+    return 0
+
+
+def _data_info(options: argparse.Namespace) -> int:
+    from jaxnet.data import describe
+
+    for name, value in describe(options.name, options.data_dir).items():
+        print(f"{name:14} {value}")
+    return 0

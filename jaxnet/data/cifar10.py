@@ -1,0 +1,238 @@
+"""Reader of CIFAR-10 in the two layouts in which it is distributed, as a folder or a tar archive.
+
+Python layout: pickled dictionaries, `data` [n, 3072] uint8 and `labels` [n]. Binary layout: records
+of 3,073 bytes, a label and 3,072 pixels. Both hold the pixels of an image plane by plane (red,
+green, blue); we return them channel-last.
+"""
+
+import codecs
+import gzip
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from jaxnet.data.dataset import DataSet, check_labels
+from jaxnet.errors import DataError
+
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+BATCHES = (*TRAIN_BATCHES, "test_batch")
+RECORD = 1 + 3072
+
+Batch = tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, "n"]]
+
+
+def lacks(path: Path) -> list[str]:
+    """Return the batches that a folder holds in neither layout; an archive is taken at its word."""
+    if path.is_file():
+        return []
+    return [b for b in BATCHES if not ((path / b).is_file() or (path / f"{b}.bin").is_file())]
+
+
+def read(path: Path) -> DataSet:
+    """Read a folder or a .tar.gz archive in either layout; images are `[n, 32, 32, 3]` uint8.
+
+    An archive is read in memory: nothing is extracted. DataError, naming the file, if a batch is
+    missing, cut short, corrupt, malicious or mislabelled. Batches may have any number of rows.
+    """
+    batches: dict[str, Batch] = {}
+    for name, content in _archive_files(path) if path.is_file() else _folder_files(path):
+        batch = name.removesuffix(".bin")
+        if batch in batches:
+            raise DataError(
+                f"{path}: holds {batch} twice. Keep the pickled and the binary batches apart."
+            )
+        where = f"{path}: {name}"
+        batches[batch] = (
+            _records(content, where) if name.endswith(".bin") else _pickled(content, where)
+        )
+        del content  # 31 MB that would otherwise live while the next file is read
+    if missing := [b for b in BATCHES if b not in batches]:
+        raise DataError(
+            f"{path}: lacks {', '.join(missing)}. Expected data_batch_1 to data_batch_5 and "
+            "test_batch (or the same names with .bin); `jaxnet data fetch cifar10` gets them."
+        )
+    test_images, test_labels = batches.pop("test_batch")
+    train_images, train_labels = _join(batches)
+    return DataSet(
+        "cifar10", train_images, train_labels, test_images, test_labels, CLASS_NAMES, str(path)
+    )
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for batch in BATCHES:
+        for name in (batch, f"{batch}.bin"):
+            if (folder / name).is_file():
+                try:
+                    yield name, (folder / name).read_bytes()
+                except OSError as error:
+                    raise DataError(
+                        f"{folder / name}: cannot be read ({error.strerror or error})."
+                    ) from error
+
+
+def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
+    # Python's own "r|gz" does not verify the gzip checksum; reading through gzip to the end does.
+    try:
+        with gzip.open(archive) as stream:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:
+                for member in tar:
+                    path = PurePosixPath(member.name)
+                    if path.is_absolute() or ".." in path.parts:
+                        raise DataError(
+                            f"{archive}: refused, its member {member.name!r} points out of the "
+                            "archive. CIFAR-10 has no such member; fetch the archive again."
+                        )
+                    if member.isreg() and path.name.removesuffix(".bin") in BATCHES:
+                        file = tar.extractfile(member)
+                        assert file is not None  # None is for members that are not files
+                        yield path.name, file.read()
+            while stream.read(1 << 20):
+                pass
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{archive}: cut short or corrupt ({error}). "
+            "Delete it and run `jaxnet data fetch cifar10`."
+        ) from error
+
+
+def _records(content: bytes, where: str) -> Batch:
+    count, rest = divmod(len(content), RECORD)
+    if count == 0 or rest:
+        raise DataError(
+            f"{where}: {len(content):,} bytes, expected a multiple of {RECORD} (one byte of label "
+            f"and 3072 of pixels a record), that is {10_000 * RECORD:,}. The file is cut short or "
+            "is not a CIFAR-10 batch; fetch it again."
+        )
+    records = np.frombuffer(content, np.uint8).reshape(count, RECORD)
+    check_labels(records[:, 0], len(CLASS_NAMES), where)
+    return _channel_last(records[:, 1:]), records[:, 0].astype(np.int32)
+
+
+def _pickled(content: bytes, where: str) -> Batch:
+    batch = _Unpickler(content, where).load_batch()
+    keys = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
+    if missing := {"data", "labels"} - keys.keys():
+        raise DataError(
+            f"{where}: lacks the entry {' and '.join(sorted(missing))}, has "
+            f"{', '.join(map(repr, keys)) or 'none'}. This is not a CIFAR-10 batch; fetch it again."
+        )
+    data, labels = keys["data"], keys["labels"]
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+        got = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data)
+        raise DataError(
+            f"{where}: expected data of uint8 [n, 3072], got {got}. "
+            "This is not a CIFAR-10 batch; fetch it again."
+        )
+    if not isinstance(labels, list) or any(type(label) is not int for label in labels):
+        raise DataError(f"{where}: expected labels as a list of integers. Fetch the file again.")
+    if len(labels) != len(data) or not labels:
+        raise DataError(
+            f"{where}: {len(labels)} labels for {len(data)} images, expected one each and at "
+            "least one. Fetch the file again."
+        )
+    # As int64 or object first: a value beyond int32 is to be named, not wrapped into the range.
+    check_labels(np.asarray(labels), len(CLASS_NAMES), where)
+    return _channel_last(data), np.asarray(labels, np.int32)
+
+
+def _channel_last(planes: UInt8[np.ndarray, "n 3072"]) -> UInt8[np.ndarray, "n 32 32 3"]:
+    planes = planes.reshape(-1, 3, 1024)
+    images = np.empty((len(planes), 1024, 3), np.uint8)
+    for channel in range(3):  # 3 times faster than one copy of the transposed view
+        images[:, :, channel] = planes[:, channel]
+    return images.reshape(-1, 32, 32, 3)
+
+
+def _join(batches: dict[str, tuple[np.ndarray, np.ndarray]]) -> Batch:
+    rows = sum(len(labels) for _, labels in batches.values())
+    images, labels = np.empty((rows, 32, 32, 3), np.uint8), np.empty(rows, np.int32)
+    start = 0
+    for name in TRAIN_BATCHES:  # whatever their order in the archive
+        batch_images, batch_labels = batches.pop(name)  # freed as we go
+        end = start + len(batch_labels)
+        images[start:end], labels[start:end] = batch_images, batch_labels
+        start = end
+    return images, labels
+
+
+class _Dtype:
+    """`numpy.dtype` for a pickle: the distributed files pass its flags as the integers 0 and 1.
+
+    NumPy 2.4.0 to 2.4.4 warn of that (numpy/numpy#31177, pytorch/vision#9340). An instance
+    without attributes, because a pickle may set attributes on what it is given.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, code: Any, align: Any = False, copy: Any = False) -> np.dtype:
+        return np.dtype(code, bool(align), bool(copy))
+
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]  # its module's name changed in NumPy 2
+
+
+class _Unpickler(pickle.Unpickler):
+    """Rebuilds arrays, lists, strings and numbers, and refuses every other name.
+
+    A pickle can call whatever it can name, so the names are the whole defence.
+    """
+
+    ADMITTED = {  # noqa: RUF012 (never written)
+        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): _Dtype(),
+        ("_codecs", "encode"): codecs.encode,
+    }
+
+    def __init__(self, content: bytes, where: str) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.where = where
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return self.ADMITTED[module_name, global_name]
+        except KeyError:
+            raise DataError(
+                f"{self.where}: refused, this pickle asks for {module_name}.{global_name}, which "
+                "no CIFAR-10 batch needs and which could run code. Do not trust the file; delete "
+                "it and fetch the data set again."
+            ) from None
+
+    def load_batch(self) -> dict:
+        """Return the dictionary; DataError if the pickle is anything else or cannot be read."""
+        try:
+            batch = self.load()
+        except DataError:
+            raise
+        except Exception as error:  # damaged opcodes raise nearly anything
+            raise DataError(
+                f"{self.where}: cut short or corrupt ({type(error).__name__}: {error}). "
+                "Fetch the file again."
+            ) from error
+        if not isinstance(batch, dict):
+            raise DataError(
+                f"{self.where}: expected a pickled dictionary, got {type(batch).__name__}. "
+                "This is not a CIFAR-10 batch; fetch it again."
+            )
+        return batch

@@ -1,0 +1,247 @@
+"""Preprocessing fitted on the training images only, and applied to every image in the same way."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Shaped
+
+from jaxnet.errors import ConfigurationError, DataError, unknown
+
+METHODS = ("none", "mean_image", "standardize", "pca", "zca")
+ELEMENTWISE = ("none", "mean_image", "standardize")
+# Of the arrays that a method has besides its mean.
+_EXTRA_DIMENSIONS = {"none": [], "mean_image": [], "standardize": [1], "pca": [2], "zca": [2]}
+
+ZCA_REGULARIZATION = 0.1
+# Pixels that hardly vary (the corners of Fashion-MNIST) would otherwise be blown up without bound.
+SMALLEST_STD = 1e-2
+
+_CHUNK_BYTES = 1 << 26  # of one temporary; at most three live at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """y = (x − mean) · scale, or y = (x − mean) @ projection, over the flattened pixels x.
+
+    `mean` and `scale` are float32 `[features]`, `projection` float32 `[features, components]`; at
+    most one of the latter two is given. Make one with `fit`.
+    """
+
+    method: str
+    mean: Float32[np.ndarray, "features"]
+    scale: Float32[np.ndarray, "features"] | None = None
+    projection: Float32[np.ndarray, "features components"] | None = None
+
+    @property
+    def features(self) -> int:
+        """Pixels of an image, all channels together."""
+        return len(self.mean)
+
+    @property
+    def output_shape(self) -> tuple[int]:
+        """Shape of one image after `apply`: flat."""
+        return (self.features if self.projection is None else self.projection.shape[1],)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether it can run on the device at the minibatch gather, with images kept as uint8."""
+        return self.method in ELEMENTWISE
+
+    def apply(self, images: Shaped[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n outputs"]:
+        """Return float32 `[n, *output_shape]` of images `[n, *shape]` in the pixel scale fitted on.
+
+        DataError if the images do not have `features` pixels.
+        """
+        x = _flat(images)
+        if x.shape[1] != self.features:
+            raise DataError(
+                f"preprocessing was fitted on {self.features} pixels an image, got images "
+                f"{list(images.shape[1:])} of {x.shape[1]}. Give images of the shape that the "
+                "training set had."
+            )
+        y = np.empty((len(x), *self.output_shape), np.float32)
+        for rows in _chunks(x, np.float32):
+            centred = np.subtract(x[rows], self.mean, dtype=np.float32)
+            if self.projection is not None:
+                np.matmul(centred, self.projection, out=y[rows])
+            elif self.scale is not None:
+                np.multiply(centred, self.scale, out=y[rows])
+            else:
+                y[rows] = centred
+        return y
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return all of it as arrays, the method's name as bytes, for a safetensors file."""
+        method = np.frombuffer(self.method.encode(), np.uint8)
+        arrays = {"mean": self.mean, "scale": self.scale, "projection": self.projection}
+        return {"method": method} | {k: v for k, v in arrays.items() if v is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Preprocessing":
+        """Undo `to_arrays`; other entries are ignored. DataError if they do not fit together."""
+        if missing := {"method", "mean"} - arrays.keys():
+            raise DataError(
+                f"saved preprocessing lacks {' and '.join(sorted(missing))}. The file was not "
+                "written by jaxnet, or is damaged; save the model again."
+            )
+        method = bytes(arrays["method"]).decode("ascii", "replace")
+        _check_method(method)
+        mean, scale, projection = (arrays.get(k) for k in ("mean", "scale", "projection"))
+        given = [a for a in (mean, scale, projection) if a is not None]
+        if (
+            any(a.dtype != np.float32 or a.shape[:1] != given[0].shape for a in given)
+            or [a.ndim for a in given] != [1, *_EXTRA_DIMENSIONS[method]]
+            or (scale is None) == (method == "standardize")
+        ):
+            raise DataError(
+                f"saved preprocessing {method!r}: expected a float32 mean [features] and, as the "
+                "method asks, a scale [features] or a projection [features, components], got "
+                f"{', '.join(f'{a.dtype}{list(a.shape)}' for a in given)}. The file is damaged; "
+                "save the model again."
+            )
+        return cls(method, arrays["mean"], scale, projection)
+
+
+def fit(
+    images: Shaped[np.ndarray, "n *shape"],
+    method: str,
+    *,
+    components: int | None = None,
+    variance: float | int | None = None,
+    regularization: float | int = ZCA_REGULARIZATION,
+) -> Preprocessing:
+    """Fit a method on training images `[n, *shape]`, uint8 or float32, in whatever scale they have.
+
+    none         y = x
+    mean_image   y = x − mean, the course's: on the 0..255 scale, no division
+    standardize  y = (x − mean) / max(std, 0.01 · the largest std), so that pixels that hardly vary
+                 are not blown up; std is the biased one, as np.std
+    pca          y = (x − mean) V_k, the k leading eigenvectors of the covariance: k = `components`,
+                 or the fewest that keep the fraction `variance` of the variance
+    zca          y = (x − mean) V (Λ + ε · mean(Λ))^(−1/2) Vᵀ with ε = `regularization`; images stay
+                 images, and as ε → 0 their covariance becomes the identity
+
+    Λ, V are of the biased covariance (division by n); the largest entry of each eigenvector is made
+    positive, so that PCA does not depend on the LAPACK at hand. Means and covariances are summed in
+    float64 over chunks. ConfigurationError for settings that cannot be, DataError for images that
+    are too few or do not vary.
+    """
+    _check_method(method)
+    if method != "pca" and (components is not None or variance is not None):
+        raise ConfigurationError(
+            f"components and variance belong to 'pca', got them with {method!r}. "
+            "Leave them out, or use method='pca'."
+        )
+    x = _flat(images)
+    if method == "none":
+        return Preprocessing(method, np.zeros(x.shape[1], np.float32))
+    if len(x) < 2:
+        raise DataError(
+            f"preprocessing {method!r} needs at least 2 training images to fit on, got {len(x)}. "
+            "Use more training rows, or method='none'."
+        )
+    mean = _mean(x)
+    mean32 = mean.astype(np.float32)
+    if method == "mean_image":
+        return Preprocessing(method, mean32)
+    if method == "standardize":
+        return Preprocessing(method, mean32, scale=_inverse_std(x, mean))
+    if method == "pca":
+        _check_pca(components, variance, most=min(x.shape))
+        eigenvalues, vectors = _eigen(x, mean, method)
+        if components is None:
+            assert variance is not None  # _check_pca
+            kept = np.cumsum(eigenvalues) / eigenvalues.sum()
+            # The last bits of the sum must not ask for one component more, or one too many.
+            components = min(int(np.searchsorted(kept, variance - 1e-12)) + 1, min(x.shape))
+        return Preprocessing(method, mean32, projection=_as32(vectors[:, :components]))
+    if not (np.isfinite(regularization) and regularization > 0):
+        raise ConfigurationError(
+            f"regularization must be a finite number > 0, got {regularization}. At 0 a direction "
+            "without variance is divided by 0; 0.1 is the default, 1e-3 whitens nearly fully."
+        )
+    eigenvalues, vectors = _eigen(x, mean, method)
+    gains = (eigenvalues + regularization * eigenvalues.mean()) ** -0.5
+    return Preprocessing(method, mean32, projection=_as32((vectors * gains) @ vectors.T))
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ConfigurationError(unknown("preprocessing", method, METHODS))
+
+
+def _check_pca(components: int | None, variance: float | int | None, most: int) -> None:
+    if (components is None) == (variance is None):
+        raise ConfigurationError(
+            "'pca' needs either components or variance, got "
+            f"{'neither' if components is None else 'both'}. "
+            "Give for example components=100, or variance=0.99."
+        )
+    if components is not None and not 1 <= components <= most:
+        raise ConfigurationError(
+            f"components must be in 1..{most} (the smaller of training images and pixels), "
+            f"got {components}."
+        )
+    if variance is not None and not 0 < variance <= 1:
+        raise ConfigurationError(
+            f"variance is the fraction to keep, in (0, 1], got {variance}. For 99 % give 0.99."
+        )
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    if images.ndim < 2:
+        raise DataError(
+            f"expected images [n, *shape], got shape {list(images.shape)}. "
+            "For one image give image[None]."
+        )
+    return images.reshape(len(images), int(np.prod(images.shape[1:])))
+
+
+def _chunks(x: np.ndarray, dtype: type[np.floating]) -> Iterator[slice]:
+    rows = max(1, _CHUNK_BYTES // (max(1, x.shape[1]) * np.dtype(dtype).itemsize))
+    for start in range(0, len(x), rows):
+        yield slice(start, start + rows)
+
+
+def _mean(x: np.ndarray) -> Float64[np.ndarray, "features"]:
+    total = np.zeros(x.shape[1])
+    for rows in _chunks(x, np.float64):
+        total += x[rows].sum(axis=0, dtype=np.float64)
+    return total / len(x)
+
+
+def _inverse_std(x: np.ndarray, mean: np.ndarray) -> Float32[np.ndarray, "features"]:
+    squares = np.zeros(x.shape[1])
+    for rows in _chunks(x, np.float64):
+        centred = x[rows] - mean
+        squares += np.einsum("nf,nf->f", centred, centred)
+    std = np.sqrt(squares / len(x))
+    if std.max() == 0:
+        raise _unvarying("standardize")
+    return _as32(1 / np.maximum(std, SMALLEST_STD * std.max()))
+
+
+def _eigen(x: np.ndarray, mean: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the eigenvalues `[features]`, largest first and none negative, and the vectors."""
+    covariance = np.zeros((x.shape[1], x.shape[1]))
+    for rows in _chunks(x, np.float64):
+        centred = x[rows] - mean
+        covariance += centred.T @ centred
+    eigenvalues, vectors = np.linalg.eigh(covariance / len(x))
+    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]
+    if eigenvalues[0] == 0:
+        raise _unvarying(method)
+    largest = np.abs(vectors).argmax(axis=0)
+    return eigenvalues, vectors * np.sign(vectors[largest, np.arange(len(largest))])
+
+
+def _as32(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _unvarying(method: str) -> DataError:
+    return DataError(
+        f"preprocessing {method!r}: all training images are equal, there is no variance to scale. "
+        "Check how the images were loaded, or use method='mean_image'."
+    )
