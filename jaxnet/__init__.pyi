@@ -1,34 +1,73 @@
-from . import data as data, layers as layers, losses as losses, optimizers as optimizers
-from . import plots as plots, schedules as schedules, sweeps as sweeps
+from . import data as data
+from . import layers as layers
+from . import losses as losses
+from . import optimizers as optimizers
+from . import plots as plots
+from . import schedules as schedules
+from . import sweeps as sweeps
 from .compose import (
     as_custom_vjp as as_custom_vjp,
+)
+from .compose import (
     as_function as as_function,
+)
+from .compose import (
     concat as concat,
+)
+from .compose import (
     residual as residual,
+)
+from .compose import (
     serial as serial,
 )
-from .configuration import Configuration as Configuration, configure as configure
+from .configuration import Configuration as Configuration
+from .configuration import configure as configure
 from .errors import (
     ConfigurationError as ConfigurationError,
+)
+from .errors import (
     DataError as DataError,
+)
+from .errors import (
     JaxnetError as JaxnetError,
+)
+from .errors import (
     RunFolderError as RunFolderError,
 )
 from .models import (
     fully_connected as fully_connected,
+)
+from .models import (
     loss_and_grad as loss_and_grad,
+)
+from .models import (
     two_layer as two_layer,
 )
 from .network import Network as Network
 from .sweeps.results import SweepResult as SweepResult
 from .sweeps.space import (
     choice as choice,
+)
+from .sweeps.space import (
     grid as grid,
+)
+from .sweeps.space import (
     integers as integers,
+)
+from .sweeps.space import (
     log_integers as log_integers,
+)
+from .sweeps.space import (
     log_uniform as log_uniform,
+)
+from .sweeps.space import (
     normal as normal,
+)
+from .sweeps.space import (
     random_draws as random_draws,
+)
+from .sweeps.space import (
     uniform as uniform,
 )
-from .sweeps.sweep import sweep as sweep, train as train
+from .sweeps.sweep import sweep as sweep
+from .sweeps.sweep import train as train

@@ -241,7 +241,9 @@ def _print_result(result: SweepResult, count: int) -> None:
     from rich.table import Table
 
     columns = [*result.swept, "final_loss", "train_accuracy", "val_accuracy", "status"]
-    table = Table("id", *columns, title=f"best of {count}" if count > 1 else None)
+    headings = [name.replace("_", " ") for name in columns]  # spaces let narrow terminals wrap
+    title = f"best {min(count, 10)} of {count}" if count > 1 else None
+    table = Table("id", *headings, title=title)
     for row in result.ranked[:10]:
         cells = row.to_dict()
         table.add_row(str(row.id), *[_cell(name, cells[name]) for name in columns])

@@ -16,7 +16,7 @@ from typing import Any
 from optax import GradientTransformation
 
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.layers import ACTIVATIONS, INITIALISERS
+from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES
@@ -34,8 +34,9 @@ class Structure:
 
     `hidden` lists the widths of the hidden layers: `(50,)` is the two-layer net, `()` the linear
     classifier. `optimizer` is a name, or a function `(learning_rate, numbers) ->
-    optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays. `precision`: "float32" (products in float32 proper, on GPUs
-    too), "tf32" (the tensor cores' 10-bit mantissa where the device has it), "float64" (all of it).
+    optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays.
+    `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor cores'
+    10-bit mantissa where the device has it), "float64" (all of it).
     """
 
     hidden: tuple[int, ...] = (100,)
@@ -71,7 +72,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "norm": NORMS,
     "loss": tuple(LOSSES),
     "l2_convention": L2_CONVENTIONS,
-    "init": tuple(INITIALISERS),
+    "init": tuple(INITIALIZERS),
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(SCHEDULES),
     "preprocessing": PREPROCESSING,
@@ -178,9 +179,10 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
     if isinstance(chosen.get("optimizer"), GradientTransformation):
         chosen["optimizer"] = FixedOptimizer(chosen["optimizer"])
     for name, value in chosen.items():
-        if name in NAMES and not (name == "optimizer" and callable(value)):
-            if not isinstance(value, str) or value not in NAMES[name]:
-                raise ConfigurationError(unknown(name, str(value), NAMES[name]))
+        if name not in NAMES or (name == "optimizer" and callable(value)):
+            continue
+        if not isinstance(value, str) or value not in NAMES[name]:
+            raise ConfigurationError(unknown(name, str(value), NAMES[name]))
     if "hidden" in chosen:
         chosen["hidden"] = _widths(chosen["hidden"])
     if "batch_size" in chosen:
@@ -252,7 +254,7 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _integer(name: str, value: Any, *, lowest: int, highest: float = math.inf) -> int:
+def _integer(name: str, value: Any, *, lowest: int, highest: float | int = math.inf) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigurationError(f"{name}: expected an integer, got {value!r}")
     if not lowest <= value <= highest:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class JaxnetError(Exception):
-    """Base of every error that jaxnet raises for a wrong input; the command line prints its text."""
+    """Base of every error that jaxnet raises for a wrong input; the CLI prints its text."""
 
 
 class ConfigurationError(JaxnetError, ValueError):

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 
 from jaxnet.compose import Layer, serial
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.layers import activation as activation_layer, affine, batchnorm, dropout, layernorm
+from jaxnet.layers import activation as activation_layer
+from jaxnet.layers import affine, batchnorm, dropout, layernorm
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import LOSSES, add_l2, l2_penalty
 
@@ -57,7 +58,7 @@ def fully_connected(
 
 
 def two_layer(hidden: int, classes: int, *, init_scale: ScalarLike = 1e-4) -> Layer:
-    """Return affine – relu – affine with weights of deviation `init_scale`: the course's first net."""
+    """Return affine – relu – affine, weights of deviation `init_scale`: the course's first net."""
     return fully_connected((hidden,), classes, init="normal", init_scale=init_scale)
 
 

@@ -16,7 +16,7 @@ SHARED_INPUT = ("affine_1", "w")
 
 
 def config_axes(stack: Any) -> Any:
-    """Return the configuration axis of each leaf of a stack: `in_axes`, `out_axes` of `jax.vmap`."""
+    """Return the configuration axis of each leaf of a stack, the `in_axes` of `jax.vmap`."""
 
     def axis(path, leaf):
         names = tuple(getattr(entry, "key", None) for entry in path[-2:])

@@ -7,12 +7,14 @@ interruption, changes no bit of it. All K networks share seed and minibatches.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
@@ -33,7 +35,7 @@ EVALUATION_ROWS = 500  # images scored at once when accuracy is measured: bounds
 
 
 class DeviceData(NamedTuple):
-    """One split on the device. Pixels stay as they are (uint8) until rows are gathered.
+    """Labelled images on the device. Pixels stay as they are (uint8) until rows are gathered.
 
     A gathered row becomes (pixels − mean)·scale; None leaves that part out.
     """
@@ -135,34 +137,58 @@ def make_train(structure: Structure, features: int, classes: int) -> Train:
     """Return the compiled training of K networks of one structure on `[batch, features]`.
 
     - `init(numbers, seed) -> TrainState`, numbers of shape [K], seed uint32.
-    - `advance(state, numbers, seed, data, steps, total_steps) -> state, Metrics`: `steps` ≤
-      MOST_STEPS further updates; rows of Metrics beyond `steps` are zero. `state` is consumed
-      (donated). An epoch is examples // batch_size steps; minibatches are drawn with replacement,
-      as in the course.
-    - `evaluate(state, numbers, data) -> correct [K], finite [K]`: how many of all examples are
-      classified right, and whether every score was finite.
+    - `advance(state, numbers, seed, data, examples, steps, total_steps) -> state, Metrics`: `steps`
+      ≤ MOST_STEPS further updates on the first `examples` rows of data; rows of Metrics beyond
+      `steps` are zero. `state` is consumed (donated). An epoch is examples // batch_size steps;
+      minibatches are drawn with replacement, as in the course.
+    - `evaluate(state, numbers, data, start, stop) -> correct [K], finite [K]`: how many of the rows
+      start, ..., stop − 1 are classified right, and whether every score was finite.
 
     A network whose loss is not finite is frozen as it is and its step noted; the others do not
     notice. Call all of it under `numerics(structure.precision)`.
     """
-    dtype = parameter_dtype(structure)
+    # Nets that differ in how they are trained, not in what they are, share these two programs.
+    network = dataclasses.replace(
+        structure, batch_size=1, loss="softmax", l2_convention="half", schedule="constant"
+    )
+    init, evaluate = _make_init(network, features, classes), _make_evaluate(network, classes)
+    return Train(init, _make_advance(structure, classes), evaluate)
 
-    def optimizer(rate: Array, numbers: dict[str, Array]):
-        if callable(structure.optimizer):
-            # Other people's optimizers mix dtypes in ways that strict promotion refuses.
-            with jax.numpy_dtype_promotion("standard"):
-                return structure.optimizer(rate, numbers)
+
+def _optimizer(
+    structure: Structure, rate: Array, numbers: dict[str, Array]
+) -> optax.GradientTransformation:
+    if not callable(structure.optimizer):
         return OPTIMIZERS[structure.optimizer].build(rate, numbers)
+    with jax.numpy_dtype_promotion("standard"):
+        given = structure.optimizer(rate, numbers)
 
+    def update(updates, state, params=None):
+        # Other people's optimizers mix dtypes in ways that strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return given.update(updates, state, params)
+
+    return optax.GradientTransformation(given.init, update)
+
+
+@lru_cache(maxsize=256)
+def _make_init(structure: Structure, features: int, classes: int) -> Callable[..., TrainState]:
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
         model = build_model(structure, numbers, classes)
         params, state, _ = model.init(_random_key(seed, _WEIGHTS), (features,))
-        optimizer_state = optimizer(numbers["learning_rate"], numbers).init(params)
-        return Member(params, state, optimizer_state, jnp.int32(-1), jnp.asarray(jnp.nan, dtype))
+        optimizer_state = _optimizer(structure, numbers["learning_rate"], numbers).init(params)
+        loss = jnp.asarray(jnp.nan, parameter_dtype(structure))
+        return Member(params, state, optimizer_state, jnp.int32(-1), loss)
 
     def init(numbers: Numbers, seed: Array) -> TrainState:
         members = to_stack(jax.vmap(init_member, in_axes=(0, None))(numbers, seed))
         return TrainState(jnp.int32(0), members)
+
+    return jax.jit(init)
+
+
+def _make_advance(structure: Structure, classes: int) -> Callable[..., tuple[TrainState, Metrics]]:
+    dtype = parameter_dtype(structure)
 
     def member_step(member, numbers, x, labels, key, step, total_steps, steps_per_epoch):
         schedule = SCHEDULES[structure.schedule].build(
@@ -181,40 +207,29 @@ def make_train(structure: Structure, features: int, classes: int) -> Train:
             l2_convention=structure.l2_convention,
             backward=structure.backward,
         )
-        with jax.numpy_dtype_promotion("standard" if callable(structure.optimizer) else "strict"):
-            updates, optimizer_state = optimizer(schedule(step), numbers).update(
-                result.grads, member.optimizer_state, member.params
-            )
+        optimizer = _optimizer(structure, schedule(step), numbers)
+        updates, optimizer_state = optimizer.update(
+            result.grads, member.optimizer_state, member.params
+        )
         params = jax.tree.map(jnp.add, member.params, updates)
 
-        finite = jnp.isfinite(result.loss)
-        running = member.diverged_at < 0
+        running, finite = member.diverged_at < 0, jnp.isfinite(result.loss)
         new = Member(params, result.state, optimizer_state, member.diverged_at, result.loss)
         kept = jax.tree.map(lambda a, b: jnp.where(running & finite, a, b), new, member)
-        kept = kept._replace(
-            diverged_at=jnp.where(running & ~finite, step, member.diverged_at),
-        )
+        diverged_at = jnp.where(running & ~finite, step, member.diverged_at)
         accuracy = (_predict(result.scores) == labels).mean(dtype=dtype)
-        return kept, Metrics(result.loss, accuracy)
+        return kept._replace(diverged_at=diverged_at), Metrics(result.loss, accuracy)
 
-    def advance(state, numbers, seed, data, steps, total_steps):
-        examples = data.labels.shape[0]
-        steps_per_epoch = max(examples // structure.batch_size, 1)
+    def advance(state, numbers, seed, data, examples, steps, total_steps):
+        steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
         batches, masks = _random_key(seed, _BATCHES), _random_key(seed, _MASKS)
         axes = config_axes(state.members)
-        stack_step = jax.vmap(
-            member_step, in_axes=(axes, 0, *[None] * 6), out_axes=(axes, 0)
-        )
+        stack_step = jax.vmap(member_step, in_axes=(axes, 0, *[None] * 6), out_axes=(axes, 0))
 
         def body(i, carry):
             (step, members), metrics = carry
-            rows = jax.random.randint(
-                jax.random.fold_in(batches, step),
-                (structure.batch_size,),
-                jnp.int32(0),
-                jnp.int32(examples),
-                jnp.int32,
-            )
+            key, shape = jax.random.fold_in(batches, step), (structure.batch_size,)
+            rows = jax.random.randint(key, shape, jnp.int32(0), examples, jnp.int32)
             members, measured = stack_step(
                 members,
                 numbers,
@@ -231,27 +246,35 @@ def make_train(structure: Structure, features: int, classes: int) -> Train:
         empty = jnp.zeros((MOST_STEPS, numbers["learning_rate"].shape[0]), dtype)
         return lax.fori_loop(jnp.int32(0), steps, body, (state, Metrics(empty, empty)))
 
+    return jax.jit(advance, donate_argnums=0)
+
+
+@lru_cache(maxsize=256)
+def _make_evaluate(
+    structure: Structure, classes: int
+) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     def member_scores(member, numbers, x):
         model = build_model(structure, numbers, classes)
         scores, _, _ = model.forward(member.params, member.state, x, key=None, train=False)
         return scores
 
-    def evaluate(state, numbers, data):
-        examples = data.labels.shape[0]
+    def evaluate(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]
         score_stack = jax.vmap(member_scores, in_axes=(config_axes(state.members), 0, None))
 
         def body(i, carry):
             correct, finite = carry
-            rows = i * EVALUATION_ROWS + jnp.arange(EVALUATION_ROWS, dtype=jnp.int32)
-            inside = rows < examples
-            rows = jnp.minimum(rows, examples - 1)
-            scores = score_stack(state.members, numbers, data.gather(rows, dtype))
+            rows = start + i * EVALUATION_ROWS + jnp.arange(EVALUATION_ROWS, dtype=jnp.int32)
+            inside = rows < stop
+            rows = jnp.minimum(rows, stop - 1)
+            x = data.gather(rows, parameter_dtype(structure))
+            scores = score_stack(state.members, numbers, x)
             hits = (_predict(scores) == data.labels[rows][None, :]) & inside[None, :]
-            return correct + hits.sum(axis=1, dtype=jnp.int32), finite & jnp.isfinite(scores).all(axis=(1, 2))
+            finite &= jnp.isfinite(scores).all(axis=(1, 2))
+            return correct + hits.sum(axis=1, dtype=jnp.int32), finite
 
-        chunks = -(-examples // EVALUATION_ROWS)
-        start = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
-        return lax.fori_loop(jnp.int32(0), jnp.int32(chunks), body, start)
+        pieces = (stop - start + EVALUATION_ROWS - 1) // EVALUATION_ROWS
+        none = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
+        return lax.fori_loop(jnp.int32(0), pieces, body, none)
 
-    return Train(jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(evaluate))
+    return jax.jit(evaluate)

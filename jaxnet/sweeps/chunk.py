@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.configuration import Configuration, Structure
-from jaxnet.data import Examples, Preprocessing, Splits
+from jaxnet.data import Preprocessing, Splits, fit
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.stacking import take_member
@@ -67,21 +67,47 @@ class ChunkResult:
         return jax.device_get((params, state))
 
 
-def device_data(examples: Examples, preprocessing: Preprocessing, structure: Structure):
-    """Put one split on the device: raw pixels where preprocessing is elementwise, else its output."""
-    dtype = parameter_dtype(structure)
-    labels = jnp.asarray(examples.labels)
-    if not preprocessing.is_elementwise:
-        return DeviceData(jnp.asarray(preprocessing.apply(examples.images)), labels, None, None)
-    images = jnp.asarray(examples.images.reshape(len(examples), -1))
-    mean, scale = jnp.asarray(preprocessing.mean, dtype), preprocessing.scale
-    return DeviceData(images, labels, mean, None if scale is None else jnp.asarray(scale, dtype))
+@dataclass(frozen=True)
+class PreparedData:
+    """Training rows, then validation rows, on the device, and the preprocessing they go through."""
+
+    device: DeviceData
+    train: int
+    validation: int
+    preprocessing: Preprocessing
+
+
+def prepare(splits: Splits, structure: Structure) -> PreparedData:
+    """Fit the structure's preprocessing on the training rows and put both splits on the device.
+
+    Raw pixels go there where it is elementwise, and are transformed when they are gathered; else
+    its output.
+    """
+    preprocessing = fit(
+        splits.train.images,
+        structure.preprocessing,
+        components=structure.components,
+        variance=structure.variance,
+    )
+    images = np.concatenate([splits.train.images, splits.validation.images])
+    labels = np.concatenate([splits.train.labels, splits.validation.labels])
+    with numerics(structure.precision):
+        dtype = parameter_dtype(structure)
+        mean = scale = None
+        if preprocessing.is_elementwise:
+            images = images.reshape(len(images), -1)
+            mean = jnp.asarray(preprocessing.mean, dtype)
+            if preprocessing.scale is not None:
+                scale = jnp.asarray(preprocessing.scale, dtype)
+        else:
+            images = preprocessing.apply(images)
+        device = DeviceData(jnp.asarray(images), jnp.asarray(labels), mean, scale)
+    return PreparedData(device, len(splits.train), len(splits.validation), preprocessing)
 
 
 def train_chunk(
     configurations: Sequence[Configuration],
-    splits: Splits,
-    preprocessing: Preprocessing,
+    data: PreparedData,
     classes: int,
     *,
     steps: int,
@@ -94,34 +120,31 @@ def train_chunk(
     the run goes on from what is stored there and stores itself from time to time; where a run is
     cut changes no bit of its result.
     """
-    structure, seed = configurations[0].structure, jnp.uint32(configurations[0].seed)
+    structure, seed = configurations[0].structure, configurations[0].seed
     if any(c.structure != structure or c.seed != seed for c in configurations):
         raise ConfigurationError("a chunk takes configurations of one structure and one seed")
-    dtype = parameter_dtype(structure)
     with numerics(structure.precision):
-        train_data = device_data(splits.train, preprocessing, structure)
-        validation_data = device_data(splits.validation, preprocessing, structure)
-        program = make_train(structure, train_data.images.shape[1], classes)
+        dtype, seed = parameter_dtype(structure), jnp.uint32(seed)
+        program = make_train(structure, data.device.images.shape[1], classes)
         numbers = {
             name: jnp.asarray([c.numbers[name] for c in configurations], dtype)
             for name in configurations[0].numbers
         }
+        rows, total = jnp.int32([0, data.train, data.train + data.validation]), jnp.int32(steps)
         state = program.init(numbers, seed)
         record = _Record(steps, len(configurations))
         if checkpoint is not None:
             state, record.arrays = checkpoint.load((state, record.arrays))
-            on_steps(int(state.step))
-
         done = int(state.step)
+        on_steps(done)
+
         pace = _Pace()
         for evaluation in record.evaluations:
-            if evaluation <= done:
-                continue
             while done < evaluation:
                 ahead = min(pace.steps, evaluation - done)
                 start = time.perf_counter()
                 state, metrics = program.advance(
-                    state, numbers, seed, train_data, jnp.int32(ahead), jnp.int32(steps)
+                    state, numbers, seed, data.device, rows[1], jnp.int32(ahead), total
                 )
                 metrics = jax.device_get(metrics)
                 pace.took(ahead, time.perf_counter() - start)
@@ -129,15 +152,22 @@ def train_chunk(
                 done += ahead
                 on_steps(ahead)
                 if done == evaluation:
-                    correct, _ = program.evaluate(state, numbers, validation_data)
-                    record.evaluate(evaluation, np.asarray(correct) / len(splits.validation))
+                    correct, _ = program.evaluate(state, numbers, data.device, rows[1], rows[2])
+                    record.evaluate(evaluation, np.asarray(correct) / data.validation)
                 if checkpoint is not None and done < steps:
                     checkpoint.save((state, record.arrays))
-        correct, finite = jax.device_get(program.evaluate(state, numbers, train_data))
+        correct, finite = program.evaluate(state, numbers, data.device, rows[0], rows[1])
+        train_accuracy, finite = np.asarray(correct) / data.train, np.asarray(finite)
         members = jax.device_get(state.members)
     outcomes = [
-        record.outcome(k, int(members.diverged_at[k]), float(members.loss[k]), float(accuracy), bool(ok))
-        for k, (accuracy, ok) in enumerate(zip(correct / len(splits.train), finite, strict=True))
+        record.outcome(
+            k,
+            diverged_at=int(members.diverged_at[k]),
+            loss=float(members.loss[k]),
+            train_accuracy=float(train_accuracy[k]),
+            finite=bool(finite[k]),
+        )
+        for k in range(len(configurations))
     ]
     return ChunkResult(outcomes, members)
 
@@ -184,7 +214,7 @@ class _Record:
         self.arrays["val_accuracy"][self.evaluations.index(step)] = val_accuracy
 
     def outcome(
-        self, k: int, diverged_at: int, loss: float, train_accuracy: float, finite: bool
+        self, k: int, *, diverged_at: int, loss: float, train_accuracy: float, finite: bool
     ) -> Outcome:
         if diverged_at < 0 and not finite:
             diverged_at = self.steps  # the last update broke it: no later loss could tell

@@ -1,10 +1,10 @@
 """The run folder: what a run leaves behind, and what another needs to go on from it.
 
-    config.json        everything needed to run it again: job, data, versions, machine
-    sweep.db           results as they come (SQLite)
-    checkpoint-N.safetensors   the chunk in flight (N its first id); gone when it is complete
-    best.safetensors   the best network so far
-    results.csv  summary.json  *.png    written at the end, also of an interrupted run
+config.json        everything needed to run it again: job, data, versions, machine
+sweep.db           results as they come (SQLite)
+checkpoint-N.safetensors   the chunk in flight (N its first id); gone when it is complete
+best.safetensors   the best network so far
+results.csv  summary.json  *.png    written at the end, also of an interrupted run
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def _config(job: Job, data: DataSet) -> dict[str, Any]:
             "device": f"{device.platform}: {device.device_kind}",
         },
         "command": sys.argv,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

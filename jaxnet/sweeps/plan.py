@@ -5,6 +5,7 @@ group; a group too large for the memory is cut into chunks of equal size, the la
 that all chunks of a structure run one compilation.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def preprocessing_of(structure: Structure) -> tuple[str, int | None, float | Non
 def layer_sizes(structure: Structure, features: int, classes: int) -> list[tuple[int, int]]:
     """Return (inputs, outputs) of each affine layer."""
     widths = [features, *structure.hidden, classes]
-    return list(zip(widths[:-1], widths[1:], strict=True))
+    return list(itertools.pairwise(widths))
 
 
 def step_flops(structure: Structure, features: int, classes: int) -> float:
@@ -67,7 +68,9 @@ def step_flops(structure: Structure, features: int, classes: int) -> float:
     2·batch·inputs·outputs each for x·W, xᵀ·dout and dout·Wᵀ; the first layer has no use for the
     last one.
     """
-    products = [6 * inputs * outputs for inputs, outputs in layer_sizes(structure, features, classes)]
+    products = [
+        6 * inputs * outputs for inputs, outputs in layer_sizes(structure, features, classes)
+    ]
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
@@ -84,7 +87,7 @@ def network_bytes(structure: Structure, features: int, classes: int) -> float:
 
 
 def memory_budget() -> float:
-    """Return the bytes a chunk may take: half of an accelerator's memory, a quarter of the host's."""
+    """Return the bytes a chunk may take: half an accelerator's memory, a quarter of the host's."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return statistics["bytes_limit"] / 2

@@ -26,9 +26,7 @@ _COURSE_GRID = Grid(
 PRESETS: dict[str, Job] = {
     # An epoch of the embedded images is a few steps: 0.95 an epoch would stop all learning.
     "default": Job(_COURSE_GRID, settings={**_COURSE, "decay": 1.0}),
-    "cifar10-144": Job(
-        _COURSE_GRID, data="cifar10", steps=2000, validation=1000, settings=_COURSE
-    ),
+    "cifar10-144": Job(_COURSE_GRID, data="cifar10", steps=2000, validation=1000, settings=_COURSE),
     "cifar10-45": Job(
         Grid(
             {

@@ -37,10 +37,11 @@ class Row:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found. `network` is the best one; it and `test_accuracy` are None if all diverged.
+    """What a sweep found; `network` is the best one.
 
-    `test_accuracy` is that of the best network on the test images, which nothing else has seen.
-    `seconds` is the time this call took; `folder` the run folder, if there is one.
+    It and `test_accuracy` are None if all configurations diverged. `test_accuracy` is that of the
+    best network on the test images, which nothing else has seen. `seconds` is the time this call
+    took; `folder` the run folder, if there is one.
     """
 
     rows: list[Row]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxnet.configuration import Configuration
-from jaxnet.data import DataSet, Preprocessing, Splits, fit, load
+from jaxnet.data import DataSet, Preprocessing, Splits, load
 from jaxnet.network import Network
 from jaxnet.progress import Bar, Reporter, Silent
 from jaxnet.sweeps.checkpoint import Checkpoint
-from jaxnet.sweeps.chunk import ChunkResult, train_chunk
+from jaxnet.sweeps.chunk import ChunkResult, prepare, train_chunk
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.plan import Chunk, memory_budget, plan_chunks, preprocessing_of
@@ -137,26 +137,23 @@ def _train_all(
     found: "_Found",
     reporter: Reporter,
 ) -> None:
-    method, preprocessing = None, None
+    method, data = None, None
     for chunk in chunks:
-        wanted = preprocessing_of(configurations[chunk.ids[0]].structure)
-        if preprocessing is None or wanted != method:
-            method = wanted
-            name, components, variance = method
-            preprocessing = fit(
-                splits.train.images, name, components=components, variance=variance
-            )
+        structure = configurations[chunk.ids[0]].structure
+        wanted = (*preprocessing_of(structure), structure.precision)
+        if data is None or wanted != method:
+            method, data = wanted, None  # drop the old data before making the new
+            data = prepare(splits, structure)
         padded = [*chunk.ids, *[chunk.ids[-1]] * (chunk.size - len(chunk.ids))]
         result = train_chunk(
             [configurations[i] for i in padded],
-            splits,
-            preprocessing,
+            data,
             classes,
             steps=steps,
             on_steps=lambda n, chunk=chunk: reporter.advance(n * chunk.flops_per_step),
             checkpoint=found.checkpoint(chunk),
         )
-        found.add(chunk, configurations, result, preprocessing)
+        found.add(chunk, configurations, result, data.preprocessing)
         reporter.say(found.summary(len(configurations)))
 
 

@@ -1,0 +1,91 @@
+"""The affine layer: out = x·w + b."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
+
+from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
+
+
+def affine_forward(
+    x: Float[Array, "batch *features"],
+    w: Float[Array, "inputs outputs"],
+    b: Float[Array, " outputs"],
+) -> tuple[Float[Array, "batch outputs"], Cache]:
+    """out = x·w + b, with the trailing axes of x flattened to `inputs`.
+
+    >>> out, cache = affine_forward(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.zeros(4))
+    >>> dx, dw, db = affine_backward(jnp.ones((2, 4)), cache)
+    >>> out[0, 0].item(), dx[0, 0].item(), dw[0, 0].item(), db[0].item()
+    (3.0, 4.0, 2.0, 2.0)
+    """
+    inputs = math.prod(x.shape[1:])
+    if inputs != w.shape[0]:
+        raise ConfigurationError(
+            f"affine expects {w.shape[0]} inputs for weights {w.shape}, got {inputs} from x "
+            f"{x.shape}: initialize the network with input_shape={x.shape[1:]}"
+        )
+    return _rows(x) @ w + b[None, :], (x, w)
+
+
+def affine_backward(
+    dout: Float[Array, "batch outputs"], cache: Cache
+) -> tuple[
+    Float[Array, "batch *features"], Float[Array, "inputs outputs"], Float[Array, " outputs"]
+]:
+    """dx = dout·wᵀ, dw = xᵀ·dout, db = Σ_batch dout.
+
+    From out_nk = Σ_d x_nd w_dk + b_k: ∂out_nk/∂x_nd = w_dk, ∂out_nk/∂w_dk = x_nd, ∂out_nk/∂b_k = 1.
+    CS231n notes, "Backpropagation, intuitions", section "Gradients for vectorized operations".
+    """
+    x, w = cache
+    return (dout @ w.T).reshape(x.shape), _rows(x).T @ dout, dout.sum(axis=0)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+INITIALIZERS = {
+    "normal": lambda fan_in, fan_out: 1.0,
+    "he": lambda fan_in, fan_out: math.sqrt(2 / fan_in),
+    "glorot": lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)),
+    "lecun": lambda fan_in, fan_out: math.sqrt(1 / fan_in),
+}
+
+
+def affine(
+    outputs: int,
+    *,
+    init: str = "he",
+    scale: ScalarLike = 1.0,
+    dtype: DTypeLike = jnp.float32,
+) -> Layer:
+    """Return the layer x·w + b: weights normal with deviation scale·gain(init), biases zero.
+
+    The gain is 1 for "normal" (`scale` is the deviation itself; the course uses 1e-4 to 1e-2),
+    √(2/inputs) for "he" (He et al. 2015, relu nets), √(2/(inputs+outputs)) for "glorot" (Glorot
+    and Bengio 2010, tanh nets) and √(1/inputs) for "lecun" (LeCun et al. 1998).
+    """
+    if init not in INITIALIZERS:
+        raise ConfigurationError(unknown("initializer", init, INITIALIZERS))
+
+    def initialize(key: PRNGKeyArray, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
+        inputs = math.prod(input_shape)
+        w = jax.random.normal(key, (inputs, outputs), dtype)
+        deviation = as_dtype(scale, w) * INITIALIZERS[init](inputs, outputs)
+        return {"w": deviation * w, "b": jnp.zeros(outputs, dtype)}, {}, (outputs,)
+
+    def forward(params, state, x, *, key, train):
+        out, cache = affine_forward(x, params["w"], params["b"])
+        return out, cache, state
+
+    def backward(dout, cache):
+        dx, dw, db = affine_backward(dout, cache)
+        return dx, {"w": dw, "b": db}
+
+    return Layer("affine", initialize, forward, backward)
