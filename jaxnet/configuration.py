@@ -257,7 +257,8 @@ def _number(name: str, value: Any) -> float:
 def _integer(name: str, value: Any, *, lowest: int, highest: float | int = math.inf) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigurationError(f"{name}: expected an integer, got {value!r}")
-    if not lowest <= value <= highest:
+    integer = int(value)
+    if not lowest <= integer <= highest:
         limit = f"from {lowest}" + (f" to {highest}" if highest < math.inf else " up")
         raise ConfigurationError(f"{name}: expected an integer {limit}, got {value!r}")
-    return int(value)
+    return integer

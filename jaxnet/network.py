@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int32, Shaped
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected
+from jaxnet.tensors import read_tensors, write_tensors
 
 ROWS = 1000  # images scored at once
 
@@ -72,7 +71,7 @@ class Network:
         """Write parameters, state and preprocessing as safetensors, the rest as its metadata."""
         tensors = dict(_flat({"params": self.params, "state": self.state}))
         for name, array in self.preprocessing.to_arrays().items():
-            tensors[f"preprocessing/{name}"] = np.ascontiguousarray(array)
+            tensors[f"preprocessing/{name}"] = array
         description = {
             "hidden": self.hidden,
             "activation": self.activation,
@@ -81,13 +80,7 @@ class Network:
             "class_names": self.class_names,
             "settings": self.settings,
         }
-        path = Path(path)
-        partial = path.with_suffix(".partial")
-        try:
-            save_file(tensors, partial, metadata={"jaxnet": json.dumps(description)})
-            partial.replace(path)
-        except OSError as error:
-            raise RunFolderError(f"cannot write {path}: {error}") from error
+        write_tensors(Path(path), tensors, {"jaxnet": json.dumps(description)})
 
     @classmethod
     def load(cls, path: Path | str) -> "Network":
@@ -95,12 +88,7 @@ class Network:
         path = Path(path)
         if not path.is_file():
             raise RunFolderError(f"no weights at {path}: expected a file such as best.safetensors")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+        tensors, metadata = read_tensors(path)
         if "jaxnet" not in metadata:
             raise DataError(f"{path} holds weights, but not of a jaxnet network")
         description = json.loads(metadata["jaxnet"])
@@ -133,7 +121,7 @@ def _flat(tree: Tree, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", np.ascontiguousarray(value)
+            yield f"{prefix}{name}", value
 
 
 def _nested(flat: dict[str, np.ndarray]) -> Tree:

@@ -1,6 +1,5 @@
-"""A tree of arrays kept in one safetensors file, replaced as a whole or not at all."""
+"""The state of a run in flight, kept from time to time."""
 
-import os
 import time
 from pathlib import Path
 from typing import TypeVar
@@ -8,9 +7,9 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from jaxnet.errors import RunFolderError
+from jaxnet.errors import DataError, RunFolderError
+from jaxnet.tensors import read_tensors, write_tensors
 
 T = TypeVar("T")
 
@@ -19,8 +18,7 @@ class Checkpoint:
     """Stores a pytree under `path` at most every `interval` seconds.
 
     `load(like)` gives the stored tree, or `like` itself where nothing is stored; the stored names,
-    shapes and dtypes must be those of `like`. A half-written file cannot be: it is renamed into
-    place when it is whole.
+    shapes and dtypes must be those of `like`.
     """
 
     def __init__(self, path: Path, interval: float = 30.0) -> None:
@@ -32,13 +30,7 @@ class Checkpoint:
         """Store the tree if `interval` has passed since the last time, or if `now`."""
         if not now and time.monotonic() - self._saved_at < self.interval:
             return
-        leaves = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
-        partial = self.path.with_suffix(".partial")
-        try:
-            save_file(leaves, partial)
-            os.replace(partial, self.path)
-        except OSError as error:
-            raise RunFolderError(f"cannot write the checkpoint {self.path}: {error}") from error
+        write_tensors(self.path, {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)})
         self._saved_at = time.monotonic()
 
     def load(self, like: T) -> T:
@@ -46,12 +38,9 @@ class Checkpoint:
         if not self.path.exists():
             return like
         try:
-            stored = load_file(self.path)
-        except Exception as error:  # whatever safetensors finds wrong with the bytes
-            raise RunFolderError(
-                f"the checkpoint {self.path} cannot be read ({error}): "
-                f"remove it to start this part of the run again"
-            ) from error
+            stored, _ = read_tensors(self.path)
+        except DataError as error:
+            raise RunFolderError(f"{error}. Remove it to start this part again") from error
         leaves = []
         for name, leaf in _named_leaves(like):
             found = stored.get(name)

@@ -15,7 +15,14 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.stacking import take_member
 from jaxnet.sweeps.checkpoint import Checkpoint
-from jaxnet.training import MOST_STEPS, DeviceData, make_train, numerics, parameter_dtype
+from jaxnet.training import (
+    MOST_STEPS,
+    DeviceData,
+    Member,
+    make_train,
+    numerics,
+    parameter_dtype,
+)
 
 EVALUATIONS = 10  # of the validation accuracy, evenly over a run
 HISTORY_POINTS = 500  # most losses kept of a run
@@ -58,7 +65,7 @@ class ChunkResult:
     """The outcomes in the order of the configurations, and the networks themselves."""
 
     outcomes: list[Outcome]
-    members: Tree
+    members: Member
 
     def network(self, index: int) -> tuple[Tree, Tree]:
         """Return parameters and state of one network, as NumPy arrays."""

@@ -106,11 +106,14 @@ class RunFolder:
                 chance=1 / len(result.network.class_names),
             )
             figure.savefig(self.path / "curves.png", dpi=120)
-            shape = result.network.input_shape
-            inputs = result.network.params["affine_1"]["w"]
-            images = len(shape) == 3 and shape[-1] in (1, 3)
-            if images and result.network.preprocessing.method not in ("pca",):
-                figure = plots.weight_images(inputs, shape, title="first-layer weights of the best")
+            network = result.network
+            if len(network.input_shape) == 3 and network.preprocessing.method != "pca":
+                height, width, channels = network.input_shape
+                figure = plots.weight_images(
+                    network.params["affine_1"]["w"],
+                    (height, width, channels),
+                    title="first-layer weights of the best",
+                )
                 figure.savefig(self.path / "weights.png", dpi=120)
         axes = swept(result.rows)
         if axes:

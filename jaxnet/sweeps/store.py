@@ -80,26 +80,30 @@ class Store:
             records = self._connection.execute("SELECT * FROM results ORDER BY id").fetchall()
         except sqlite3.Error as error:
             raise RunFolderError(f"cannot read {self.path}: {error}") from error
-        return [_row(*record) for record in records]
+        return [_row(record) for record in records]
 
 
-def _row(
-    id: int,
-    settings: str,
-    steps: int,
-    final_loss: float | None,
-    train_accuracy: float | None,
-    val_accuracy: float | None,
-    status: str,
-    history: str,
-) -> Row:
-    measured = [math.nan if v is None else v for v in (final_loss, train_accuracy, val_accuracy)]
-    past = {
-        name: [math.nan if v is None else v for v in series]
-        for name, series in json.loads(history).items()
+def _row(record: Sequence[Any]) -> Row:
+    number, settings, steps, *measured, status, history = record
+    final_loss, train_accuracy, val_accuracy = map(_number, measured)
+    past = json.loads(history)
+    series = {
+        name: [_number(value) for value in past[name]]
+        for name in ("loss", "train_accuracy", "val_accuracy")
     }
-    settings_ = json.loads(settings)
-    return Row(id, settings_, Outcome(steps, *measured, status, History(**past)))
+    outcome = Outcome(
+        steps,
+        final_loss,
+        train_accuracy,
+        val_accuracy,
+        status,
+        History(steps=past["steps"], evaluated=past["evaluated"], **series),
+    )
+    return Row(number, json.loads(settings), outcome)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _finite(value: float) -> float | None:

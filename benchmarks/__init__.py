@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks [SUBJECT] [--smoke]`; see README.md in this folder."""

@@ -1,0 +1,68 @@
+"""What a measurement leaves: a table on the screen and a JSON file with all that it depends on."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from jaxnet.sweeps.folder import versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows of equal keys as a table."""
+    table = Table(*[name.replace("_", " ") for name in rows[0]], title=title)
+    for row in rows:
+        table.add_row(*[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()])
+    Console().print(table)
+
+
+def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows and circumstances to results/SUBJECT-DEVICE.json and return its path."""
+    device = jax.devices()[0]
+    content = {
+        "subject": subject,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {"python": platform.python_version(), **versions()},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "device": f"{device.platform}: {device.device_kind}",
+        },
+        "rows": list(rows),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{subject}-{device.platform}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    extensions = [name for name in ("avx512f", "amx_bf16") if name in flags.split()]
+    return (
+        f"{names[0] if names else platform.processor()} ({', '.join(extensions) or 'no AVX-512'})"
+    )

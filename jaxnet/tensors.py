@@ -1,0 +1,38 @@
+"""Arrays in one safetensors file, replaced as a whole or not at all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from jaxnet.errors import DataError, RunFolderError
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
+    """Write arrays and texts; RunFolderError if it cannot be. An older file stays until then.
+
+    The new file is written beside the old one and renamed over it: whatever happens on the way,
+    `path` holds one of the two.
+    """
+    partial = path.with_name(path.name + ".partial")
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    try:
+        partial.write_bytes(save(whole, metadata))
+        os.replace(partial, path)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return arrays and texts of a file; DataError if it is damaged or no safetensors file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
