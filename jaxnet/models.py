@@ -13,7 +13,7 @@ from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import activation as activation_layer
 from jaxnet.layers import affine, batchnorm, dropout, layernorm
 from jaxnet.layers.layer import Tree
-from jaxnet.losses import LOSSES, add_l2, l2_penalty
+from jaxnet.losses import LOSSES, add_l2, check_labels, l2_penalty
 
 
 def fully_connected(
@@ -90,6 +90,7 @@ def loss_and_grad(
     `backward` "manual" runs the hand-written passes of the layers, "autodiff" differentiates the
     same forward pass with `jax.grad`: the two agree to rounding. The penalty is
     ½·l2·Σ‖W‖² ("half") or l2·Σ‖W‖² ("full", the course's first assignment), over weights only.
+    Labels out of range raise ConfigurationError, unless traced: check those before compiling.
 
     >>> net = two_layer(4, 3)
     >>> params, state, _ = net.init(jax.random.key(0), (2,))
@@ -103,6 +104,8 @@ def loss_and_grad(
 
     if backward == "manual":
         scores, cache, state = model.forward(params, state, images, key=key, train=True)
+        if not isinstance(labels, jax.core.Tracer):
+            check_labels(labels, scores.shape[1])
         value, dscores = data_loss(scores, labels, label_smoothing)
         penalty, _ = l2_penalty(params, l2, convention=l2_convention)
         _, grads = model.backward(dscores, cache)
@@ -113,6 +116,8 @@ def loss_and_grad(
 
         def objective(params):
             scores, _, new_state = model.forward(params, state, images, key=key, train=True)
+            if not isinstance(labels, jax.core.Tracer):
+                check_labels(labels, scores.shape[1])
             value, _ = data_loss(scores, labels, label_smoothing)
             penalty, _ = l2_penalty(params, l2, convention=l2_convention)
             return value + penalty, (scores, new_state)

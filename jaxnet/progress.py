@@ -1,33 +1,27 @@
-"""The progress bar of a run, on standard error."""
-
-from typing import Protocol
+"""What a run tells while it goes: nothing, or a progress bar on standard error."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class Reporter(Protocol):
-    """What a run tells while it goes: work done, and what it found."""
+class Reporter:
+    """Is told of work done and of what was found, and shows nothing; a context manager."""
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Show nothing more."""
 
     def advance(self, work: float) -> None:
-        """Note that much more work (in units of the total) as done."""
+        """Note that much more work, in units of the total, as done."""
 
     def say(self, text: str) -> None:
-        """Show a short text beside the bar."""
+        """Note a line on how far the run is."""
 
 
-class Silent:
-    """A reporter that shows nothing."""
-
-    def advance(self, work: float) -> None:
-        """Do nothing."""
-
-    def say(self, text: str) -> None:
-        """Do nothing."""
-
-
-class Bar:
-    """A bar with the time left, estimated from the work done; a context manager."""
+class Bar(Reporter):
+    """A bar with the time left, estimated from the work of the last minute."""
 
     def __init__(self, total: float) -> None:
         self._progress = Progress(
@@ -54,5 +48,5 @@ class Bar:
         self._progress.advance(self._task, work)
 
     def say(self, text: str) -> None:
-        """Show a short text behind the bar."""
+        """Show a line behind the bar."""
         self._progress.update(self._task, description=text)

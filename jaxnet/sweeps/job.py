@@ -51,12 +51,13 @@ class Job:
 
     def configurations(self) -> list[Configuration]:
         """Return every configuration of the space, checked and completed, in order."""
-        configurations = []
-        for i, own in enumerate(self.space.settings(self.seed)):
+        configurations, settings = [], self.space.settings(self.seed)
+        for i, own in enumerate(settings):
             try:
                 configurations.append(configure(**{"seed": self.seed, **self.settings, **own}))
             except ConfigurationError as error:
-                raise ConfigurationError(f"configuration {i}: {error}") from None
+                where = f"configuration {i}: " if len(settings) > 1 else ""
+                raise ConfigurationError(f"{where}{error}") from None
         return configurations
 
     def to_dict(self) -> dict[str, Any]:

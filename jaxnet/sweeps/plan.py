@@ -74,7 +74,7 @@ def step_flops(structure: Structure, features: int, classes: int) -> float:
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
-def network_bytes(structure: Structure, features: int, classes: int) -> float:
+def network_bytes(structure: Structure, features: int, classes: int) -> int:
     """Return an estimate from above of the memory that one network in training takes.
 
     Weights, gradients, two arrays of optimizer state and the next weights; of each activation its

@@ -124,7 +124,7 @@ def random_draws(count: int, **axes: Any) -> Random:
 
     >>> space = random_draws(3, learning_rate=log_uniform(1e-4, 1e-1), hidden=choice([80], [160]))
     >>> [settings["hidden"] for settings in space.settings(seed=0)]
-    [[80], [80], [160]]
+    [[160], [80], [80]]
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ConfigurationError(
@@ -138,17 +138,17 @@ def random_draws(count: int, **axes: Any) -> Random:
     return Random(count, axes)
 
 
-def uniform(low: float, high: float) -> Distribution:
+def uniform(low: float | int, high: float | int) -> Distribution:
     """Return the uniform distribution on [low, high)."""
     return _distribution("uniform", (low, high))
 
 
-def log_uniform(low: float, high: float) -> Distribution:
+def log_uniform(low: float | int, high: float | int) -> Distribution:
     """Return the distribution on [low, high) whose logarithm is uniform; both ends positive."""
     return _distribution("log_uniform", (low, high))
 
 
-def normal(mean: float, deviation: float) -> Distribution:
+def normal(mean: float | int, deviation: float | int) -> Distribution:
     """Return the normal distribution."""
     return _distribution("normal", (mean, deviation))
 

@@ -11,7 +11,7 @@ from typing import Any
 from jaxnet.configuration import Configuration
 from jaxnet.data import DataSet, Preprocessing, Splits, load
 from jaxnet.network import Network
-from jaxnet.progress import Bar, Reporter, Silent
+from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint
 from jaxnet.sweeps.chunk import ChunkResult, prepare, train_chunk
 from jaxnet.sweeps.folder import RunFolder
@@ -101,7 +101,7 @@ def run_job(
         found = _Found(data, folder, store)
         waiting = [chunk for chunk in chunks if not found.has(chunk)]
         total = sum(chunk.flops_per_step for chunk in waiting) * job.steps
-        reporter = stack.enter_context(Bar(total)) if progress else Silent()
+        reporter = stack.enter_context(Bar(total) if progress else Reporter())
         try:
             _train_all(waiting, configurations, splits, classes, job.steps, found, reporter)
         except BaseException:
