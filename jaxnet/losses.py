@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
@@ -100,12 +101,15 @@ SMOOTHED_LOSSES = ("softmax", "squared_error")
 def check_labels(labels: ArrayLike, classes: int) -> None:
     """Raise unless labels are one integer a row from 0 to classes − 1. For the host.
 
-    Compiled code cannot raise: a label out of range would give a wrong loss without a word.
+    Compiled code cannot raise: a label out of range would give a wrong loss without a word. Traced
+    labels pass, so check them before.
 
     >>> check_labels(np.array([0, 2, 3]), classes=3)
     Traceback (most recent call last):
     jaxnet.errors.ConfigurationError: expected labels from 0 to 2 (3 classes), got 3 in row 2 ...
     """
+    if isinstance(labels, Tracer):
+        return
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ConfigurationError(

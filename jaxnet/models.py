@@ -102,27 +102,24 @@ def loss_and_grad(
         raise ConfigurationError(unknown("loss", loss, LOSSES))
     data_loss = LOSSES[loss]
 
-    if backward == "manual":
-        scores, cache, state = model.forward(params, state, images, key=key, train=True)
-        if not isinstance(labels, jax.core.Tracer):
-            check_labels(labels, scores.shape[1])
+    def forward(params):
+        scores, cache, new_state = model.forward(params, state, images, key=key, train=True)
+        check_labels(labels, scores.shape[1])
         value, dscores = data_loss(scores, labels, label_smoothing)
         penalty, _ = l2_penalty(params, l2, convention=l2_convention)
+        return value + penalty, scores, new_state, (dscores, cache)
+
+    if backward == "manual":
+        value, scores, new_state, (dscores, cache) = forward(params)
         _, grads = model.backward(dscores, cache)
         grads = add_l2(grads, params, l2, convention=l2_convention)
-        return LossAndGrad(value + penalty, grads, scores, state)
-
-    if backward == "autodiff":
+    elif backward == "autodiff":
 
         def objective(params):
-            scores, _, new_state = model.forward(params, state, images, key=key, train=True)
-            if not isinstance(labels, jax.core.Tracer):
-                check_labels(labels, scores.shape[1])
-            value, _ = data_loss(scores, labels, label_smoothing)
-            penalty, _ = l2_penalty(params, l2, convention=l2_convention)
-            return value + penalty, (scores, new_state)
+            value, scores, new_state, _ = forward(params)
+            return value, (scores, new_state)
 
         (value, (scores, new_state)), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        return LossAndGrad(value, grads, scores, new_state)
-
-    raise ConfigurationError(unknown("backward", backward, ("manual", "autodiff")))
+    else:
+        raise ConfigurationError(unknown("backward", backward, ("manual", "autodiff")))
+    return LossAndGrad(value, grads, scores, new_state)

@@ -20,6 +20,7 @@ import jax
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
+from jaxnet.network import Network
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.results import SweepResult, swept, write_csv
 
@@ -33,6 +34,7 @@ class RunFolder:
         self.path = path
         self.database = path / "sweep.db"
         self.weights = path / "best.safetensors"
+        self.candidate = path / "candidate.safetensors"  # of a row not yet committed
 
     @classmethod
     def create(cls, path: Path | str, job: Job, data: DataSet) -> "RunFolder":
@@ -70,6 +72,20 @@ class RunFolder:
     def checkpoint(self, first_id: int) -> Path:
         """Return where the state of the chunk that begins with this id is kept."""
         return self.path / f"checkpoint-{first_id}.safetensors"
+
+    def adopt_weights(self, settings: dict[str, Any]) -> Network:
+        """Make the file with the network of these settings, candidate or best, the best one."""
+        for path in (self.candidate, self.weights):
+            if not path.exists():
+                continue
+            network = Network.load(path)
+            if network.settings == settings:
+                path.replace(self.weights)
+                return network
+        raise RunFolderError(
+            f"{self.path} has lost the weights of its best configuration: it needs "
+            f"{self.weights.name}, or a run in a new folder"
+        )
 
     def finish(self, result: SweepResult, *, complete: bool) -> None:
         """Write the tables, and the pictures of a complete run."""

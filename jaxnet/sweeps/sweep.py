@@ -4,12 +4,12 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnet.configuration import Configuration
+from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet, Preprocessing, Splits, load
+from jaxnet.layers.layer import Tree
 from jaxnet.network import Network
 from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint
@@ -55,26 +55,16 @@ def sweep(
     return run_job(job, dataset, out=out, resume=resume, progress=progress)
 
 
-def train(
-    data: DataSet | str = "fashion-mnist-mini",
-    *,
-    steps: int = STEPS,
-    seed: int = 0,
-    validation: int | None = None,
-    train: int | None = None,
-    out: Path | str | None = None,
-    resume: bool = False,
-    progress: bool = False,
-    **settings: Any,
-) -> SweepResult:
-    """Train one network: a sweep of one configuration. `result.network` is what it made.
+def train(data: DataSet | str = "fashion-mnist-mini", **options: Any) -> SweepResult:
+    """Train one network: a sweep of one configuration, with the options and settings of `sweep`.
+
+    `result.network` is what it made.
 
     >>> result = train(steps=40, hidden=(30,), learning_rate=1e-2)
     >>> result.network.params["affine_1"]["w"].shape
     (784, 30)
     """
-    run = {"validation": validation, "train": train, "out": out, "resume": resume}
-    return sweep([settings], data, steps=steps, seed=seed, progress=progress, **run)
+    return sweep([{}], data, **options)
 
 
 def run_job(
@@ -157,23 +147,25 @@ def _train_all(
         reporter.say(found.summary(len(configurations)))
 
 
-@dataclass
 class _Found:
     """The rows so far and the best network among them, in memory and, if there is one, on disk."""
 
-    data: DataSet
-    folder: RunFolder | None
-    store: Store | None
-
-    def __post_init__(self) -> None:
-        self.rows: list[Row] = [] if self.store is None else self.store.rows()
+    def __init__(self, data: DataSet, folder: RunFolder | None, store: Store | None) -> None:
+        self.data, self.folder, self.store = data, folder, store
+        self._rows = {row.id: row for row in (store.rows() if store is not None else [])}
         self.network: Network | None = None
-        if self.folder is not None and best_of(self.rows) is not None:
-            self.network = Network.load(self.folder.weights)
+        best = best_of(self.rows)
+        if folder is not None and best is not None:
+            self.network = folder.adopt_weights(best.settings)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows by id."""
+        return [self._rows[i] for i in sorted(self._rows)]
 
     def has(self, chunk: Chunk) -> bool:
         """Whether all of a chunk was committed."""
-        return {row.id for row in self.rows}.issuperset(chunk.ids)
+        return self._rows.keys() >= set(chunk.ids)
 
     def checkpoint(self, chunk: Chunk) -> Checkpoint | None:
         """Return where the state of a chunk in flight is kept."""
@@ -186,33 +178,48 @@ class _Found:
         result: ChunkResult,
         preprocessing: Preprocessing,
     ) -> None:
-        """Take in a finished chunk. Weights go to disk first, so that no best row lacks its own."""
+        """Take in a finished chunk: new best weights beside the old, then rows, then the exchange.
+
+        Killed anywhere on the way, the folder holds the weights of the best committed row.
+        """
         rows = [
             Row(i, json.loads(json.dumps(configurations[i].to_dict())), outcome)
             for i, outcome in zip(chunk.ids, result.outcomes, strict=False)  # padding is dropped
         ]
-        self.rows = sorted([*self.rows, *rows], key=lambda row: row.id)
+        self._rows |= {row.id: row for row in rows}
         best = best_of(self.rows)
         if best is not None and best.id in chunk.ids:
-            params, state = result.network(chunk.ids.index(best.id))
+            trained = result.network(chunk.ids.index(best.id))
             structure = configurations[best.id].structure
-            self.network = Network(
-                hidden=structure.hidden,
-                activation=structure.activation,
-                norm=structure.norm,
-                input_shape=self.data.input_shape,
-                class_names=self.data.class_names,
-                preprocessing=preprocessing,
-                params=params,
-                state=state,
-                settings=best.settings,
-            )
+            self.network = self._network(structure, best, trained, preprocessing)
             if self.folder is not None:
-                self.network.save(self.folder.weights)
-        if self.store is not None:
-            self.store.add(rows)
-        if (checkpoint := self.checkpoint(chunk)) is not None:
-            checkpoint.remove()
+                self.network.save(self.folder.candidate)
+        if self.folder is None or self.store is None:
+            return
+        self.store.add(rows)
+        if best is not None:
+            self.folder.adopt_weights(best.settings)
+        self.folder.checkpoint(chunk.ids[0]).unlink(missing_ok=True)
+
+    def _network(
+        self,
+        structure: Structure,
+        row: Row,
+        params_and_state: tuple[Tree, Tree],
+        preprocessing: Preprocessing,
+    ) -> Network:
+        params, state = params_and_state
+        return Network(
+            hidden=structure.hidden,
+            activation=structure.activation,
+            norm=structure.norm,
+            input_shape=self.data.input_shape,
+            class_names=self.data.class_names,
+            preprocessing=preprocessing,
+            params=params,
+            state=state,
+            settings=row.settings,
+        )
 
     def summary(self, total: int) -> str:
         """Return a line on how far the sweep is."""
