@@ -1,18 +1,11 @@
-"""Pictures of a sweep: learning curves, first-layer weights, accuracy over the hyperparameters.
-
-Every function takes plain NumPy arrays or sequences and returns a `matplotlib.figure.Figure`; the
-caller saves it. pyplot is never imported: no global state, no window, no choice of backend.
-"""
+"""Accuracy over the hyperparameters of a sweep: maps, scatters, and all pairs in one figure."""
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -21,133 +14,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
 
 Column = Sequence[Any] | np.ndarray
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"  # Okabe-Ito: distinct to colour-blind eyes
-COLOURS = colormaps["viridis"]  # perceptually uniform: order survives greyscale printing
 MOST_CELLS = 12  # distinct values per axis up to which a table of cells is readable
 BEST = "best validation accuracy"
-
-
-def learning_curves(
-    steps: Num[np.ndarray, " recorded"],
-    loss: Num[np.ndarray, " recorded"],
-    evaluated_steps: Num[np.ndarray, " evaluated"],
-    train_accuracy: Num[np.ndarray, " evaluated"],
-    val_accuracy: Num[np.ndarray, " evaluated"],
-    *,
-    title: str = "",
-    status: str = "ok",
-    chance: float | None = None,
-) -> Figure:
-    """Draw one run: training loss on the left, training and validation accuracy on the right.
-
-    Losses that are not finite are left out; if the run ends so, its last finite loss is marked.
-    A loss over more than two decades gets a log axis; more than 100 finite points get a trailing
-    mean. A `status` other than "ok" is written in the title; `chance` is the accuracy of guessing.
-    """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True)
-
-    loss = np.asarray(loss, np.float64)
-    finite = np.isfinite(loss)
-    x, y = steps[finite], loss[finite]
-    many, style = len(y) > 100, ".-" if len(y) <= 50 else "-"
-    raw = {"color": BLUE, "lw": 0.5 if many else 1.2, "alpha": 0.4 if many else 1.0}
-    if len(y) == 0:
-        left.text(0.5, 0.5, "no finite loss", ha="center", transform=left.transAxes)
-    else:
-        left.plot(steps, np.where(finite, loss, np.nan), style, label="training loss", **raw)
-    if many:  # trailing, because a centred mean would show an explosion before it happens
-        window = len(y) // 50
-        total, count = (np.convolve(v, np.ones(window))[: len(y)] for v in (y, np.ones_like(y)))
-        left.plot(x, total / count, color=BLUE, lw=1.8, label=f"mean of the last {window}")
-    if len(y) and not finite[-1]:
-        mark = f"last finite loss (step {x[-1]:.0f})"
-        left.plot(x[-1:], y[-1:], "X", color=ORANGE, ms=9, label=mark)
-    if len(y) and 0 < y.min() < y.max() / 100:
-        left.set_yscale("log")
-    left.set(xlabel="step", ylabel="loss")
-
-    best = "validation"
-    if np.isfinite(val_accuracy).any():
-        at = np.nanargmax(val_accuracy)
-        best += f" (best {val_accuracy[at]:.3f} at step {evaluated_steps[at]:.0f})"
-    look = {"ms": 4, "markevery": max(1, len(evaluated_steps) // 15)}
-    right.plot(evaluated_steps, train_accuracy, "o-", color=BLUE, label="train", **look)
-    right.plot(evaluated_steps, val_accuracy, "s--", color=ORANGE, label=best, **look)
-    if chance is not None:
-        right.axhline(chance, color=GREY, ls=(0, (6, 4)), lw=1, label=f"chance {chance:.3g}")
-    right.set(xlabel="step", ylabel="accuracy")
-
-    for axes in (left, right):
-        axes.locator_params(axis="x", integer=True)
-        _finish(axes)
-    _title(figure, ": ".join(filter(None, [title, "" if status == "ok" else f"status {status}"])))
-    return figure
-
-
-def weight_images(
-    weights: Float[np.ndarray, "inputs units"],
-    image_shape: tuple[int, int, int],
-    *,
-    columns: int | None = None,
-    limit: int = 100,
-    title: str = "",
-) -> Figure:
-    """Draw the incoming weights of each first-layer unit as an image, in one grid.
-
-    Column j of `weights` becomes an image of `image_shape` (height, width, channels), rescaled to
-    its own minimum..maximum; grey for one channel, RGB for three. Of more than `limit` units, the
-    ones of largest norm are shown, largest first. A constant unit is mid-grey; one with a NaN or
-    infinity is marked "NaN". Raises ConfigurationError for a shape that does not fit.
-    """
-    h, w, c = image_shape
-    inputs, units = weights.shape
-    if c not in (1, 3):
-        raise ConfigurationError(
-            f"image_shape {image_shape}: expected 1 channel (grey) or 3 (RGB), got {c}"
-        )
-    if inputs != h * w * c:
-        raise ConfigurationError(
-            f"weights: expected {h} * {w} * {c} = {h * w * c} inputs for {image_shape=}, "
-            f"got {inputs}; pass the weights of the first layer, [inputs, units]"
-        )
-    if min(units, limit, 1 if columns is None else columns) < 1:
-        raise ConfigurationError(
-            f"expected at least one unit, limit and column; got {units=}, {limit=}, {columns=}"
-        )
-    weights = np.asarray(weights, np.float64)
-    note = ""
-    if units > limit:
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.linalg.norm(weights, axis=0)
-        weights = weights[:, np.argsort(-norms, kind="stable")[:limit]]  # NaN sorts last
-        note = f"{limit} of {units} units: largest norm first"
-    shown = weights.shape[1]
-    columns = min(columns or math.ceil(math.sqrt(shown)), shown)
-    rows = math.ceil(shown / columns)
-
-    grid = np.ones((rows * (h + 1) - 1, columns * (w + 1) - 1, c))
-    width = min(max(0.75 * columns, 3.0), 10.0)
-    height = min(width * grid.shape[0] / grid.shape[1], 14.0)
-    titles = "\n".join(filter(None, [title, note]))
-    room = 0.25 * (titles.count("\n") + 1) if titles else 0
-    figure = Figure(figsize=(width, height + room), layout="constrained")
-    axes = figure.subplots()
-    for unit, image in enumerate(weights.T.reshape(shown, h, w, c)):
-        top, side = unit // columns * (h + 1), unit % columns * (w + 1)
-        tile = grid[top : top + h, side : side + w]
-        if not np.isfinite(image).all():
-            axes.text(side + (w - 1) / 2, top + (h - 1) / 2, "NaN", ha="center", va="center")
-            continue
-        low, high = image.min(), image.max()
-        tile[:] = (image - low) / (high - low) if high > low else 0.5
-    axes.imshow(grid[..., 0] if c == 1 else grid, cmap="gray", vmin=0, vmax=1)
-    axes.set_axis_off()
-    _title(figure, titles)
-    return figure
 
 
 def accuracy_map(
@@ -323,7 +195,7 @@ def _pair_grid(pairs: Sequence[_Pair], title: str) -> Figure:
     used = grid[: len(pairs)]
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=used, aspect=30, pad=0.02)
     bar.set_label(f"{BEST}\n(of each cell's configurations)" if maps else BEST, fontsize=9)
-    _title(figure, title)
+    set_title(figure, title)
     return figure
 
 
@@ -367,7 +239,7 @@ def _points(axes: Axes, pair: _Pair, norm: Normalize) -> None:
         top = good[-1:]
         ring = {"s": 130, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
         axes.scatter(x[top], y[top], label=f"best {accuracy[top[0]]:.3f}", **ring)
-    _finish(axes)
+    finish(axes)
 
 
 def _strip(x: _Axis, accuracy: np.ndarray, diverged: np.ndarray, title: str) -> Figure:
@@ -390,9 +262,9 @@ def _strip(x: _Axis, accuracy: np.ndarray, diverged: np.ndarray, title: str) -> 
             axes.text(i, 0.07, note, ha="center", fontsize=7, **bottom)
         axes.margins(y=0.2)
     axes.set_ylabel(BEST)
-    _finish(axes)
+    finish(axes)
     _scale(axes, "x", x)
-    _title(figure, title)
+    set_title(figure, title)
     return figure
 
 
@@ -420,21 +292,3 @@ def _readable_on(colour: Column) -> str:
     c = np.array(colour[:3])
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
-
-
-def _finish(axes: Axes) -> None:
-    """Add a pale grid, and a one-line legend above the axes, where it covers no data."""
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    handles, _ = axes.get_legend_handles_labels()
-    above = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "borderaxespad": 0.2}
-    compact = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "markerscale": 0.8}
-    if handles:
-        axes.legend(ncols=len(handles), **above, **compact)
-
-
-def _title(figure: Figure, text: str) -> None:
-    wide = int(figure.get_figwidth() * 11)
-    lines = [textwrap.fill(line, wide) for line in text.split("\n")]
-    if text:
-        figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
