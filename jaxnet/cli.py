@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 an input that cannot be; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,13 +144,14 @@ def _add_data_directory(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     from jaxnet.sweeps import find_preset, read_job
-    from jaxnet.sweeps.folder import CONFIG
+    from jaxnet.sweeps.folder import CONFIG, read_config
 
     if options.job is not None and options.preset is not None:
         raise ConfigurationError("give a job file or --preset, not both")
     if options.job is not None:
         job = read_job(options.job)
-    elif options.preset is None and options.resume and (_out(options) / CONFIG).exists():
+    elif options.preset is None and options.resume:
+        read_config(_out(options))
         job = read_job(options.out / CONFIG)
     else:
         job = find_preset(options.preset or "default")
@@ -159,12 +161,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from jaxnet.sweeps import Job, read_job
-    from jaxnet.sweeps.folder import CONFIG
+    from jaxnet.sweeps.folder import CONFIG, read_config
     from jaxnet.sweeps.space import Listed
 
     names = ["hidden", *TRAIN_OPTIONS]
     given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    if options.resume and not given and (_out(options) / CONFIG).exists():
+    if options.resume and not given:
+        read_config(_out(options))
         job = read_job(options.out / CONFIG)
     else:
         job = Job(Listed([given]))
@@ -208,9 +211,13 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
         data = load(job.data, data_dir=options.data_dir)
         result = run_job(job, data, out=out, resume=options.resume, progress=not options.quiet)
     except KeyboardInterrupt:
+        if not (out / "config.json").exists():
+            raise
+        words = ["jaxnet", options.command, "--resume", "--out", str(out)]
+        if options.data_dir is not None:
+            words += ["--data-dir", str(options.data_dir)]
         print(
-            f"jaxnet: interrupted; what finished is kept in {out}. Go on with: "
-            f"jaxnet {options.command} --resume --out {out}",
+            f"jaxnet: interrupted; what finished is kept in {out}. Go on with: {shlex.join(words)}",
             file=sys.stderr,
         )
         return 130
@@ -246,7 +253,7 @@ def _print_result(result: SweepResult, count: int) -> None:
     table = Table("id", *headings, title=title)
     for row in result.ranked[:10]:
         cells = row.to_dict()
-        table.add_row(str(row.id), *[_cell(name, cells[name]) for name in columns])
+        table.add_row(str(row.id), *[_cell(name, cells.get(name)) for name in columns])
     Console().print(table)
     if result.diverged:
         print(f"{len(result.diverged)} of {count} configurations diverged")
@@ -308,9 +315,12 @@ def _read_images(path: Path) -> Any:
     from jaxnet.errors import DataError
 
     try:
-        return np.load(path, allow_pickle=False)
+        images = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read images from {path}: {error}") from None
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"cannot read images from {path}: expected a .npy file, got an archive")
+    return images
 
 
 def _write_predictions(path: Path, predicted: Any, labels: Any, names: Sequence[str]) -> None:

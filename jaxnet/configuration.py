@@ -109,7 +109,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "warmup_fraction": (0, 1, True),
     "initial_fraction": (0, 1, True),
     "final_fraction": (0, 1, True),
-    "variance": (0, 1, True),
+    "variance": (math.ulp(0.0), 1, True),  # above 0
 }
 
 
@@ -245,7 +245,10 @@ def _number(name: str, value: Any) -> float:
     low, high, closed = RANGES[name]
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigurationError(f"{name}: expected a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
     if not (low <= number < high or (closed and number == high)):
         bracket = "]" if closed else ")"
         raise ConfigurationError(

@@ -1,6 +1,7 @@
 """A trained network: what it takes to score images, and its file."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from jaxnet.errors import ConfigurationError, DataError, RunFolderError
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected
 from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.training import numerics
 
 ROWS = 1000  # images scored at once
 
@@ -47,8 +49,14 @@ class Network:
                 f"expected images of shape [n, {expected}], got {list(images.shape)}: "
                 f"reshape them, or use the network that was trained on such images"
             )
+        if images.dtype.kind not in "uif":
+            raise DataError(f"expected images of numbers, got {images.dtype}")
+        if not np.isfinite(images).all():
+            raise DataError(
+                f"expected images of finite numbers, got {images.dtype} with NaN or infinity"
+            )
         dtype = self.params["affine_1"]["w"].dtype
-        with jax.enable_x64(dtype == np.float64):
+        with numerics("float64" if dtype == np.float64 else "float32"):
             forward = _forward(self.hidden, len(self.class_names), self.activation, self.norm)
             parts = []
             for start in range(0, len(images), ROWS):
@@ -91,8 +99,31 @@ class Network:
         tensors, metadata = read_tensors(path)
         if "jaxnet" not in metadata:
             raise DataError(f"{path} holds weights, but not of a jaxnet network")
-        description = json.loads(metadata["jaxnet"])
-        trees = _nested(tensors)
+        try:
+            network = cls._from_file(json.loads(metadata["jaxnet"]), _nested(tensors))
+            network._check_shapes()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} is not of a jaxnet network, or is damaged: {error}") from error
+        return network
+
+    def _check_shapes(self) -> None:
+        """Raise ValueError unless parameters and state are those of the network described."""
+        model = fully_connected(
+            self.hidden, len(self.class_names), activation=self.activation, norm=self.norm
+        )
+        pixels = math.prod(self.input_shape)
+        if pixels != self.preprocessing.features:
+            raise ValueError(f"preprocessing of {self.preprocessing.features} pixels, not {pixels}")
+        params, state = jax.eval_shape(
+            lambda key: model.init(key, self.preprocessing.output_shape)[:2], jax.random.key(0)
+        )
+        expected = jax.tree.map(np.shape, {"params": params, "state": state})
+        found = {"params": self.params, "state": self.state}
+        if jax.tree.map(np.shape, found) != expected:
+            raise ValueError("the arrays are not those of the network described")
+
+    @classmethod
+    def _from_file(cls, description: dict[str, Any], trees: Tree) -> "Network":
         return cls(
             hidden=tuple(description["hidden"]),
             activation=description["activation"],

@@ -20,7 +20,7 @@ def write_tensors(
     `path` holds one of the two.
     """
     partial = path.with_name(path.name + ".partial")
-    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
         partial.write_bytes(save(whole, metadata))
         os.replace(partial, path)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
 from jaxnet.compose import Layer
 from jaxnet.configuration import Structure
+from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, loss_and_grad
 from jaxnet.optimizers import OPTIMIZERS
@@ -169,6 +170,30 @@ def _optimizer(
             return given.update(updates, state, params)
 
     return optax.GradientTransformation(given.init, update)
+
+
+def check_optimizer(structure: Structure, numbers: list[str], features: int, classes: int) -> None:
+    """Raise ConfigurationError if a user's optimizer cannot be traced on this network.
+
+    Nothing is computed or compiled: what is wrong with it shows here, in words, on the host.
+    """
+
+    def step(numbers, key):
+        params, _, _ = build_model(structure, numbers, classes).init(key, (features,))
+        optimizer = _optimizer(structure, numbers["learning_rate"], numbers)
+        return optimizer.update(params, optimizer.init(params), params)
+
+    with numerics(structure.precision):
+        one = jnp.asarray(0.5, parameter_dtype(structure))
+        try:
+            jax.eval_shape(step, dict.fromkeys(numbers, one), jax.random.key(0))
+        except Exception as error:
+            name = getattr(structure.optimizer, "__name__", "the optimizer")
+            raise ConfigurationError(
+                f"optimizer: a function should take (learning_rate, numbers) and return an optax "
+                f"optimizer, such as lambda rate, numbers: optax.lion(rate); {name} failed with "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 @lru_cache(maxsize=256)

@@ -9,8 +9,16 @@ import optax
 import pytest
 
 from jaxnet.configuration import configure
+from jaxnet.errors import ConfigurationError
 from jaxnet.stacking import config_axes, take_member
-from jaxnet.training import MOST_STEPS, DeviceData, make_train, numerics, parameter_dtype
+from jaxnet.training import (
+    MOST_STEPS,
+    DeviceData,
+    check_optimizer,
+    make_train,
+    numerics,
+    parameter_dtype,
+)
 
 FEATURES, CLASSES, EXAMPLES = 12, 3, 90
 
@@ -312,3 +320,25 @@ def test_golden_run():
     )
     _, _, losses, _ = run([configuration], 61)
     np.testing.assert_allclose(losses[[0, 20, 60], 0], GOLDEN, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optax.adam, lambda rate: optax.sgd(rate), lambda rate, numbers: 3]
+)
+def test_an_optimizer_that_cannot_be_is_refused_before_compiling(optimizer):
+    structure = configure(hidden=[4], optimizer=optimizer).structure
+    with pytest.raises(ConfigurationError, match="should take \\(learning_rate, numbers\\)"):
+        check_optimizer(structure, ["learning_rate", "init_scale"], FEATURES, CLASSES)
+
+
+def test_an_optimizer_may_know_the_layers_by_name():
+    def slow_head(rate, numbers):
+        def label(params):
+            return {name: "slow" if name == "affine_2" else "fast" for name in params}
+
+        rules = {"fast": optax.sgd(rate), "slow": optax.sgd(rate * numbers["l2"])}
+        return optax.multi_transform(rules, label)
+
+    configuration = configure(hidden=[4], optimizer=slow_head, batch_size=16, l2=0.1)
+    check_optimizer(configuration.structure, list(configuration.numbers), FEATURES, CLASSES)
+    assert np.isfinite(run([configuration], 3)[2]).all()

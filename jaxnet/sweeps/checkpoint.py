@@ -42,6 +42,12 @@ class Checkpoint:
         except DataError as error:
             raise RunFolderError(f"{error}. Remove it to start this part again") from error
         leaves = []
+        names = {name for name, _ in _named_leaves(like)}
+        if more := sorted(stored.keys() - names):
+            raise RunFolderError(
+                f"the checkpoint {self.path} is of another run: it holds {more[0]}. "
+                f"Remove it to start this part again"
+            )
         for name, leaf in _named_leaves(like):
             found = stored.get(name)
             if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:

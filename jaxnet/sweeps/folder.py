@@ -2,7 +2,7 @@
 
 config.json        everything needed to run it again: job, data, versions, machine
 sweep.db           results as they come (SQLite)
-checkpoint-N.safetensors   the chunk in flight (N its first id); gone when it is complete
+checkpoint-*.safetensors   the chunk in flight, by first id and size; gone when complete
 best.safetensors   the best network so far
 results.csv  summary.json  *.png    written at the end, also of an interrupted run
 """
@@ -22,6 +22,7 @@ from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.network import Network
 from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.plan import Chunk
 from jaxnet.sweeps.results import SweepResult, swept, write_csv
 
 CONFIG = "config.json"
@@ -69,9 +70,9 @@ class RunFolder:
                 )
         return cls(path)
 
-    def checkpoint(self, first_id: int) -> Path:
-        """Return where the state of the chunk that begins with this id is kept."""
-        return self.path / f"checkpoint-{first_id}.safetensors"
+    def checkpoint(self, chunk: Chunk) -> Path:
+        """Return where the state of a chunk in flight is kept."""
+        return self.path / f"checkpoint-{chunk.ids[0]}-{chunk.size}.safetensors"
 
     def adopt_weights(self, settings: dict[str, Any]) -> Network:
         """Make the file with the network of these settings, candidate or best, the best one."""
@@ -102,6 +103,8 @@ class RunFolder:
             write_csv(result.rows, self.path / "results.csv")
             (self.path / "summary.json").write_text(_json(summary), encoding="utf-8")
             if complete:
+                for left in self.path.glob("checkpoint-*.safetensors"):
+                    left.unlink()  # of a run that was cut into other chunks
                 self._draw(result)
         except OSError as error:
             raise RunFolderError(
@@ -123,7 +126,8 @@ class RunFolder:
             )
             figure.savefig(self.path / "curves.png", dpi=120)
             network = result.network
-            if len(network.input_shape) == 3 and network.preprocessing.method != "pca":
+            images = len(network.input_shape) == 3 and network.input_shape[-1] in (1, 3)
+            if images and network.preprocessing.method != "pca":  # whose inputs are no pixels
                 height, width, channels = network.input_shape
                 figure = plots.weight_images(
                     network.params["affine_1"]["w"],
@@ -133,7 +137,9 @@ class RunFolder:
                 figure.savefig(self.path / "weights.png", dpi=120)
         axes = swept(result.rows)
         if axes:
-            columns = {name: [_plotted(row.settings[name]) for row in result.rows] for name in axes}
+            columns = {
+                name: [_plotted(row.settings.get(name)) for row in result.rows] for name in axes
+            }
             figure = plots.accuracy_over_pairs(
                 columns,
                 [row.outcome.val_accuracy for row in result.rows],

@@ -41,7 +41,8 @@ class Job:
                 raise ConfigurationError(
                     f"{name}: expected a whole number from {lowest} up, got {value!r}"
                 )
-
+            if name != "seed" and value >= 2**31:  # steps and rows are counted in int32
+                raise ConfigurationError(f"{name}: expected a number below 2³¹, got {value}")
         axes = getattr(self.space, "axes", {})
         for name in self.settings:
             if name in axes:
@@ -58,6 +59,8 @@ class Job:
             except ConfigurationError as error:
                 where = f"configuration {i}: " if len(settings) > 1 else ""
                 raise ConfigurationError(f"{where}{error}") from None
+        if not configurations:
+            raise ConfigurationError("the space is empty: it has no configurations")
         return configurations
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,10 +108,12 @@ def read_job(path: Path | str) -> Job:
     try:
         spec = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid {path.suffix[1:]}: {error}") from None
+        language = "json" if path.suffix == ".json" else "toml"
+        raise ConfigurationError(f"{path} is not valid {language}: {error}") from None
+    spec = spec.get("job", spec) if isinstance(spec, dict) else spec
     if not isinstance(spec, dict):
         raise ConfigurationError(f"{path}: expected a table of keys, got {type(spec).__name__}")
     try:
-        return job_from_dict(spec.get("job", spec))
+        return job_from_dict(spec)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None

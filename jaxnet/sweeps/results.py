@@ -30,7 +30,7 @@ class Row:
         """Return the row of `results.csv`: id, settings, seed, outcome; NaN is None."""
         outcome = {name: getattr(self.outcome, name) for name in OUTCOME_COLUMNS}
         settings = {name: value for name, value in self.settings.items() if name != "seed"}
-        settings["hidden"] = "-".join(map(str, settings["hidden"]))
+        settings["hidden"] = "-".join(map(str, settings["hidden"])) or "none"
         row = {"id": self.id, **settings, "seed": self.settings["seed"], **outcome}
         return {name: None if value != value else value for name, value in row.items()}
 

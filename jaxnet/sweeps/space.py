@@ -194,6 +194,8 @@ def _distribution(kind: str, arguments: Sequence[Any]) -> Distribution:
     numbers = all(isinstance(a, int | float) and not isinstance(a, bool) for a in arguments)
     if len(arguments) != 2 or not numbers:
         raise ConfigurationError(f"{kind} takes two numbers, got {list(arguments)}")
+    if not all(map(math.isfinite, arguments)):
+        raise ConfigurationError(f"{kind} takes two finite numbers, got {list(arguments)}")
     low, high = arguments
     if kind == "normal":
         if high < 0:

@@ -106,7 +106,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | int) -> float | int | None:
     return value if math.isfinite(value) else None
 
 

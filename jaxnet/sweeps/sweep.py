@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet, Preprocessing, Splits, load
+from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.network import Network
 from jaxnet.progress import Bar, Reporter
@@ -20,6 +21,7 @@ from jaxnet.sweeps.plan import Chunk, memory_budget, plan_chunks, preprocessing_
 from jaxnet.sweeps.results import Row, SweepResult, best_of
 from jaxnet.sweeps.space import Listed, Space
 from jaxnet.sweeps.store import Store
+from jaxnet.training import check_optimizer
 
 
 def sweep(
@@ -48,6 +50,11 @@ def sweep(
     >>> result.best.settings["learning_rate"], len(result.diverged)
     (0.01, 1)
     """
+    if isinstance(space, Mapping):
+        raise ConfigurationError(
+            "sweep takes a space: write grid(**axes) for every combination of the lists in a "
+            "dict, [settings] for one configuration"
+        )
     if not isinstance(space, Space):
         space = Listed(space)
     dataset = load(data) if isinstance(data, str) else data
@@ -82,6 +89,10 @@ def run_job(
     classes = len(data.class_names)
     features = data.train_images[0].size
     chunks = plan_chunks(configurations, features, classes, memory=memory_budget())
+    _check_components(configurations, most=min(len(splits.train), features))
+    for structure, numbers in {c.structure: list(c.numbers) for c in configurations}.items():
+        if callable(structure.optimizer):
+            check_optimizer(structure, numbers, features, classes)
     folder = None
     if out is not None:
         folder = (RunFolder.resume if resume else RunFolder.create)(out, job, data)
@@ -100,6 +111,8 @@ def run_job(
                 seconds = time.perf_counter() - started
                 partial = SweepResult(found.rows, found.network, None, seconds, folder.path)
                 with contextlib.suppress(OSError):
+                    if partial.best is not None:
+                        folder.adopt_weights(partial.best.settings)
                     folder.finish(partial, complete=False)
             raise
     test_accuracy = None if found.network is None else found.network.accuracy(splits.test)
@@ -109,6 +122,16 @@ def run_job(
     if folder is not None:
         folder.finish(result, complete=True)
     return result
+
+
+def _check_components(configurations: Sequence[Configuration], *, most: int) -> None:
+    for configuration in configurations:
+        components = configuration.structure.components
+        if components is not None and components > most:
+            raise ConfigurationError(
+                f"components must be in 1..{most}, the smaller of training images and pixels, "
+                f"got {components}"
+            )
 
 
 def split(job: Job, data: DataSet) -> Splits:
@@ -169,7 +192,7 @@ class _Found:
 
     def checkpoint(self, chunk: Chunk) -> Checkpoint | None:
         """Return where the state of a chunk in flight is kept."""
-        return None if self.folder is None else Checkpoint(self.folder.checkpoint(chunk.ids[0]))
+        return None if self.folder is None else Checkpoint(self.folder.checkpoint(chunk))
 
     def add(
         self,
@@ -199,7 +222,7 @@ class _Found:
         self.store.add(rows)
         if best is not None:
             self.folder.adopt_weights(best.settings)
-        self.folder.checkpoint(chunk.ids[0]).unlink(missing_ok=True)
+        self.folder.checkpoint(chunk).unlink(missing_ok=True)
 
     def _network(
         self,
