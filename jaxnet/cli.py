@@ -244,13 +244,15 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _print_result(result: SweepResult, count: int) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     columns = [*result.swept, "final_loss", "train_accuracy", "val_accuracy", "status"]
-    headings = [name.replace("_", " ") for name in columns]  # spaces let narrow terminals wrap
+    # Spaces let the headings wrap: 80 columns have room for five axes.
+    headings = [name.replace("accuracy", "acc.").replace("_", " ") for name in columns]
     title = f"best {min(count, 10)} of {count}" if count > 1 else None
-    table = Table("id", *headings, title=title)
+    table = Table("id", *headings, title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     for row in result.ranked[:10]:
         cells = row.to_dict()
         table.add_row(str(row.id), *[_cell(name, cells.get(name)) for name in columns])

@@ -87,7 +87,7 @@ def test_a_sweep_prints_its_table_and_keeps_its_folder(job, tmp_path, capsys):
     assert err == ""
     assert "4 of 4" in out
     words = out.replace("_", " ")
-    for column in ("id", "learning rate", "l2", "final loss", "val accuracy", "status"):
+    for column in ("id", "learning rate", "l2", "final loss", "val acc.", "status"):
         assert column in words
     assert "batch size" not in words  # it does not vary
     assert "diverged@" in out
