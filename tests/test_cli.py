@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -100,7 +101,7 @@ def test_a_sweep_prints_its_table_and_keeps_its_folder(job, tmp_path, capsys):
     assert f"test accuracy of the best (id {best}): {summary['test_accuracy']:.4f}" in out
     assert "results in run" in out
     # The best stands first in the table.
-    numbers = [line.split()[1] for line in out.splitlines() if line.startswith("│")]
+    numbers = re.findall(r"^ +(\d+) ", out, re.MULTILINE)
     assert numbers[0] == str(best)
     assert sorted(numbers) == ["0", "1", "2", "3"]
 

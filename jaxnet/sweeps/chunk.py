@@ -124,8 +124,8 @@ def train_chunk(
     """Train configurations of equal structure and seed for `steps` updates each.
 
     `on_steps(n)` is told of every n updates made (of all networks at once). With a `checkpoint`
-    the run goes on from what is stored there and stores itself from time to time; where a run is
-    cut changes no bit of its result.
+    the run goes on from what is stored there and stores itself from time to time, and before a
+    KeyboardInterrupt of `on_steps` leaves; where a run is cut changes no bit of its result.
     """
     structure, seed = configurations[0].structure, configurations[0].seed
     if any(c.structure != structure or c.seed != seed for c in configurations):
@@ -157,12 +157,14 @@ def train_chunk(
                 pace.took(ahead, time.perf_counter() - start)
                 record.add(done, metrics.loss[:ahead], metrics.accuracy[:ahead])
                 done += ahead
-                on_steps(ahead)
                 if done == evaluation:
                     correct, _ = program.evaluate(state, numbers, data.device, rows[1], rows[2])
                     record.evaluate(evaluation, np.asarray(correct) / data.validation)
-                if checkpoint is not None and done < steps:
-                    checkpoint.save((state, record.arrays))
+                interrupted = _interrupts(on_steps, ahead)
+                if checkpoint is not None and (done < steps or interrupted):
+                    checkpoint.save((state, record.arrays), now=interrupted)
+                if interrupted:
+                    raise KeyboardInterrupt
         correct, finite = program.evaluate(state, numbers, data.device, rows[0], rows[1])
         train_accuracy, finite = np.asarray(correct) / data.train, np.asarray(finite)
         members = jax.device_get(state.members)
@@ -177,6 +179,14 @@ def train_chunk(
         for k in range(len(configurations))
     ]
     return ChunkResult(outcomes, members)
+
+
+def _interrupts(on_steps: Callable[[int], None], count: int) -> bool:
+    try:
+        on_steps(count)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 class _Pace:

@@ -16,6 +16,7 @@ from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint
 from jaxnet.sweeps.chunk import ChunkResult, prepare, train_chunk
 from jaxnet.sweeps.folder import RunFolder
+from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.plan import Chunk, memory_budget, plan_chunks, preprocessing_of
 from jaxnet.sweeps.results import Row, SweepResult, best_of
@@ -103,8 +104,11 @@ def run_job(
         waiting = [chunk for chunk in chunks if not found.has(chunk)]
         total = sum(chunk.flops_per_step for chunk in waiting) * job.steps
         reporter = stack.enter_context(Bar(total) if progress else Reporter())
+        interrupt = stack.enter_context(Interrupt())
         try:
-            _train_all(waiting, configurations, splits, classes, job.steps, found, reporter)
+            _train_all(
+                waiting, configurations, splits, classes, job.steps, found, reporter, interrupt
+            )
         except BaseException:
             # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
             if folder is not None and found.rows:
@@ -149,21 +153,28 @@ def _train_all(
     steps: int,
     found: "_Found",
     reporter: Reporter,
+    interrupt: Interrupt,
 ) -> None:
     method, data = None, None
     for chunk in chunks:
+        interrupt.check()
         structure = configurations[chunk.ids[0]].structure
         wanted = (*preprocessing_of(structure), structure.precision)
         if data is None or wanted != method:
             method, data = wanted, None  # drop the old data before making the new
             data = prepare(splits, structure)
         padded = [*chunk.ids, *[chunk.ids[-1]] * (chunk.size - len(chunk.ids))]
+
+        def on_steps(count: int, chunk: Chunk = chunk) -> None:
+            reporter.advance(count * chunk.flops_per_step)
+            interrupt.check()
+
         result = train_chunk(
             [configurations[i] for i in padded],
             data,
             classes,
             steps=steps,
-            on_steps=lambda n, chunk=chunk: reporter.advance(n * chunk.flops_per_step),
+            on_steps=on_steps,
             checkpoint=found.checkpoint(chunk),
         )
         found.add(chunk, configurations, result, data.preprocessing)

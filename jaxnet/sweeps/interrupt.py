@@ -1,0 +1,43 @@
+"""Ctrl-C as a request that is met at the next safe place.
+
+An exception raised by the signal itself may come in the middle of anything, or be swallowed by
+code that cannot raise, such as a callback of the runtime: the run would go on as if nothing
+happened. Noted here, it is raised between two calls of the compiled program, where the state is
+whole and can be kept.
+"""
+
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupt:
+    """While entered, the first Ctrl-C is noted and raised by `check`; a second raises at once."""
+
+    def __init__(self) -> None:
+        self._requested = False
+
+    def __enter__(self) -> "Interrupt":
+        self._outer = signal.getsignal(signal.SIGINT)
+        # Only the main thread may handle signals, and a program may have its own way with them.
+        self._handling = (
+            threading.current_thread() is threading.main_thread()
+            and self._outer is signal.default_int_handler
+        )
+        if self._handling:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._handling:
+            signal.signal(signal.SIGINT, self._outer)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._requested:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True

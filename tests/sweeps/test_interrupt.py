@@ -1,0 +1,89 @@
+"""Ctrl-C is never lost: noted at once, raised at the next safe place, with the chunk kept."""
+
+import signal
+import threading
+
+import pytest
+
+from jaxnet.data import load
+from jaxnet.sweeps import grid, sweep
+from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.sweeps.interrupt import Interrupt
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_the_first_press_is_noted_and_the_second_raises():
+    with Interrupt() as interrupt:
+        interrupt.check()
+        press_ctrl_c()
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+        with pytest.raises(KeyboardInterrupt):
+            press_ctrl_c()
+
+
+def test_the_handler_before_is_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
+    with pytest.raises(KeyboardInterrupt):
+        press_ctrl_c()
+
+
+def test_a_program_with_a_handler_of_its_own_keeps_it():
+    presses = []
+    before = signal.signal(signal.SIGINT, lambda *_: presses.append(1))
+    try:
+        with Interrupt() as interrupt:
+            press_ctrl_c()
+            interrupt.check()
+        assert presses == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_handle_no_signals():
+    failures = []
+
+    def run():
+        try:
+            with Interrupt() as interrupt:
+                interrupt.check()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert failures == []
+
+
+def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch):
+    """Though no interval of the checkpoint has passed, the resumed run starts where it stopped."""
+    space = grid(learning_rate=[0.1, 0.01], hidden=[[6]], batch_size=20)
+    data = load("fashion-mnist-mini")
+    whole = sweep(space, data, steps=40)
+
+    calls = []
+
+    def advance(self, work):
+        calls.append(work)
+        if len(calls) == 6:
+            press_ctrl_c()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxnet.progress.Reporter.advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(space, data, steps=40, out=tmp_path / "run")
+    (kept,) = (tmp_path / "run").glob("checkpoint-*.safetensors")
+    assert Checkpoint(kept).path.stat().st_size > 0
+
+    calls.clear()
+    monkeypatch.setattr("jaxnet.progress.Reporter.advance", lambda self, work: calls.append(work))
+    resumed = sweep(space, data, steps=40, out=tmp_path / "run", resume=True)
+    assert calls[0] > 0  # the steps made before count as done
+    assert [row.to_dict() for row in resumed.rows] == [row.to_dict() for row in whole.rows]
