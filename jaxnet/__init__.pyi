@@ -34,6 +34,15 @@ from .errors import (
 from .errors import (
     RunFolderError as RunFolderError,
 )
+from .gradcheck import (
+    Report as Report,
+)
+from .gradcheck import (
+    assert_grads as assert_grads,
+)
+from .gradcheck import (
+    check_grads as check_grads,
+)
 from .models import (
     fully_connected as fully_connected,
 )

@@ -121,6 +121,25 @@ def _parser() -> argparse.ArgumentParser:
     for action, run in ((listing, _data_list), (fetch, _data_fetch), (info, _data_info)):
         _add_data_directory(action)
         action.set_defaults(run=run)
+
+    gradcheck = commands.add_parser(
+        "gradcheck",
+        help="prove every gradient of jaxnet, or check one of yours",
+        description="Without MODULE:FUNCTION: every layer, loss, net and update rule of jaxnet. "
+        "Exit code 0 if all hold, 1 if not.",
+    )
+    gradcheck.add_argument("function", nargs="?", metavar="MODULE:FUNCTION", help="check this one")
+    gradcheck.add_argument(
+        "--args",
+        metavar="SPEC",
+        help='its arguments, such as "x=f64[3,4] y=i32[3]<10 key rate=0.5": random floats, '
+        "integers below 10, a random key, a number (default: what the module's check_args() "
+        "returns, a tuple, or a dict with args and options of check_grads)",
+    )
+    gradcheck.add_argument("--only", metavar="PATTERN", help="only rows of the table with this")
+    gradcheck.add_argument("--seed", type=int, default=0, help="of arguments and directions")
+    gradcheck.add_argument("--json", type=Path, metavar="FILE", help="write all reports as JSON")
+    gradcheck.set_defaults(run=_gradcheck)
     return parser
 
 
@@ -362,3 +381,19 @@ def _data_info(options: argparse.Namespace) -> int:
     for name, value in describe(options.name, options.data_dir).items():
         print(f"{name:14} {value}")
     return 0
+
+
+def _gradcheck(options: argparse.Namespace) -> int:
+    from jaxnet.gradcheck.command import check_function, prove
+
+    if options.seed < 0:
+        raise ConfigurationError(f"--seed expects a number from 0, got {options.seed}")
+    if options.function is None:
+        if options.args is not None:
+            raise ConfigurationError("--args belongs to a function: give MODULE:FUNCTION too")
+        return prove(only=options.only, seed=options.seed, json_file=options.json)
+    if options.only is not None:
+        raise ConfigurationError("--only selects rows of jaxnet's own table: leave it out")
+    return check_function(
+        options.function, spec=options.args, seed=options.seed, json_file=options.json
+    )

@@ -1,0 +1,56 @@
+"""A leaf and its gradients by hand and by autodiff."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxnet.gradcheck.directions import scale
+
+
+@dataclass
+class Case:
+    """A leaf with the gradients to be compared, in float64."""
+
+    subject: Any
+    number: int
+    manual: np.ndarray
+    autodiff: np.ndarray | None
+    spread: np.ndarray | float = 0.0  # of autodiff under changes of the last bits of the point
+    omitted: bool = False
+    noise: float = 0.0  # of f, as it was measured
+
+    @property
+    def leaf(self) -> Any:
+        """Return the leaf."""
+        return self.subject.problem.arguments.leaves[self.number]
+
+    @property
+    def unit(self) -> float:
+        """Return the rounding unit."""
+        return self.subject.program.unit
+
+    def differences(self) -> np.ndarray:
+        """Return |manual − autodiff| beyond what rounding explains, by flat entry."""
+        if self.autodiff is None:
+            return np.zeros(self.manual.size)
+        a, b = self.manual.ravel(), self.autodiff.ravel()
+        size = np.sqrt(np.mean(b**2)) if b.size else 0.0
+        allowed = 64 * self.unit * (abs(b) + size) + 8 * np.ravel(self.spread)
+        point = np.asarray(self.subject.program.variables[self.number], np.float64)
+        allowed = allowed + 8 * self.noise / scale(point)
+        return np.where(abs(a - b) > allowed, abs(a - b), 0.0)
+
+
+def norm(a: np.ndarray) -> float:
+    """Return the Euclidean norm; no square overflows or underflows."""
+    size = float(np.max(abs(a), initial=0.0))
+    if size == 0 or not np.isfinite(size):
+        return size
+    return size * float(np.sqrt(np.sum((a / size) ** 2)))
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    """Return |a − b| / |b|, by norms."""
+    below = norm(b) or norm(a)
+    return norm(np.asarray(a - b)) / below if below else 0.0

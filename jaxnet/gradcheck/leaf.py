@@ -1,0 +1,271 @@
+"""One leaf from all sides: the three gradients, kinks, the worst entry and the likely cause."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnet.gradcheck.case import Case, norm, relative
+from jaxnet.gradcheck.directions import Directions
+from jaxnet.gradcheck.judge import Findings, Settings, probe, probe_coordinates
+from jaxnet.gradcheck.locate import largest, locate, sites, worst_entry
+from jaxnet.gradcheck.report import (
+    FAIL,
+    INCONCLUSIVE,
+    KINK,
+    PASS,
+    Entry,
+    LeafReport,
+    worst_of,
+)
+
+_UNSEEN = 1e-6  # relative difference to autodiff that must not go unjudged
+_FLAT = 1e-10  # a derivative this far below the value's own size counts as zero
+
+
+Recheck = Callable[[int], str]
+
+
+def examine(
+    case: Case, settings: Settings, recheck: Recheck | None, dimensions: Mapping[str, int]
+) -> tuple[LeafReport, list[str], Findings | None]:
+    """Judge a leaf; `recheck(number)` gives its verdict at a point nearby that has no kinks."""
+    leaf, notes = case.leaf, []
+    base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
+    base["norm"] = norm(case.manual)
+    if leaf.size == 0:
+        return LeafReport(**base, verdict=PASS), notes, None
+    finite = np.asarray(np.isfinite(case.manual))
+    if not finite.all():
+        return _not_finite(case, base, finite, settings), notes, None
+    if case.autodiff is not None and not np.isfinite(case.autodiff).all():
+        notes.append(f"autodiff of f gives NaN or infinity in {leaf.path}: not compared")
+        case.autodiff = None
+    if case.autodiff is not None:
+        base["versus_autodiff"] = relative(case.manual, case.autodiff)
+    findings, parts = _measure(case, settings)
+    case.noise = findings.noise
+    verdict = findings.verdict
+    kinked = findings.jump != 0
+    kinks: tuple[str, ...] = ()
+    reason = None
+    if kinked.any() and verdict in (FAIL, KINK, PASS):
+        kinks = sites(case, findings)
+        verdict = max(verdict, KINK, key=[PASS, KINK, INCONCLUSIVE, FAIL].index)
+        by_coordinate = not isinstance(findings.lines, Directions)
+        clear_failure = bool(np.any((findings.state == FAIL) & ~kinked))
+        if verdict == FAIL or not by_coordinate:
+            again = recheck(case.number) if recheck is not None else verdict
+            if again in (PASS, KINK) and not (clear_failure and by_coordinate):
+                verdict = KINK
+                notes.append(
+                    f"{leaf.path}: at a kink, where every slope between the one-sided ones is a "
+                    f"convention; right at a point nearby"
+                )
+            elif again == FAIL:
+                verdict = FAIL
+                reason = "a kink lies at this point, but the gradient is wrong beside it too"
+    extra = None
+    if verdict in (PASS, KINK):
+        verdict, extra, more = _arbitrate(case, findings, settings, verdict)
+        notes += more
+    if verdict == FAIL:
+        located = extra or locate(case, findings, settings)
+        entry, reference = worst_entry(case, located)
+        reason = reason or _who(case, findings)
+        if case.omitted:
+            reason = "no gradient was returned, which means zero: use argnums= to leave a leaf out"
+        return (
+            LeafReport(
+                **base,
+                **parts,
+                verdict=FAIL,
+                worst=entry,
+                hint=_hint(case, reference, findings, dimensions),
+                kinks=kinks,
+                reason=reason,
+            ),
+            notes,
+            findings,
+        )
+    if verdict == PASS and case.autodiff is None and _blind(findings):
+        verdict, reason = INCONCLUSIVE, "the noise of f hides its derivative: check in float64"
+    if verdict == INCONCLUSIVE:
+        reason = reason or _why(case, findings)
+        entry = worst_entry(case, extra)[0] if extra else None
+        return (
+            LeafReport(**base, **parts, verdict=verdict, kinks=kinks, reason=reason, worst=entry),
+            notes,
+            findings,
+        )
+    return LeafReport(**base, **parts, verdict=verdict, kinks=kinks), notes, findings
+
+
+def _measure(case: Case, settings: Settings) -> tuple[Findings, dict[str, Any]]:
+    subject, number, manual = case.subject, case.number, case.manual
+    if settings.mode == "full":
+        everything = np.arange(manual.size)
+        findings = probe_coordinates(
+            subject, number, manual, everything, settings.seed, quick=manual.size > 64
+        )
+        all_findings = [findings]
+    else:
+        findings = probe(subject, number, manual, case.autodiff, settings)
+        all_findings = [findings]
+        if settings.mode == "sampled":
+            rng = np.random.default_rng([settings.seed, number, 2])
+            count = min(settings.samples, manual.size)
+            index = np.sort(rng.choice(manual.size, count, replace=False))
+            sampled = probe_coordinates(subject, number, manual, index, settings.seed, quick=False)
+            all_findings.append(sampled)
+            if worst_of(sampled.verdict, findings.verdict) != findings.verdict:
+                findings = sampled
+    difference, bound = findings.relative()
+    parts = {
+        "versus_numeric": difference,
+        "bound": bound,
+        "unresolved": int(sum(f.unresolved.sum() for f in all_findings)),
+        "lines": sum(len(f.lines) for f in all_findings),
+    }
+    return findings, parts
+
+
+def _arbitrate(
+    case: Case, findings: Findings, settings: Settings, verdict: str
+) -> tuple[str, Findings | None, list[str]]:
+    """Where manual and autodiff differ and no line told, measure the entries that differ most."""
+    differences = case.differences()
+    if case.autodiff is None or not differences.any():
+        return verdict, None, []
+    index = largest(differences)
+    found = probe_coordinates(
+        case.subject, case.number, case.manual, index, settings.seed, quick=False
+    )
+    if found.verdict == FAIL and not np.any(found.jump[found.state == FAIL]):
+        return FAIL, found, []
+    refuted = abs(found.lines.project(case.autodiff) - found.numeric) > found.bound
+    refuted &= (found.state == PASS) & (found.jump == 0)
+    path = case.leaf.path
+    if refuted.any():
+        return verdict, None, [f"autodiff differs in {path}, and the numeric derivative refutes it"]
+    if np.any(found.jump) or verdict == KINK:
+        return KINK, None, [f"{path}: manual and autodiff differ by convention at a kink"]
+    difference = relative(case.manual, case.autodiff)
+    if difference > _UNSEEN:
+        return INCONCLUSIVE, found, []
+    return (
+        verdict,
+        None,
+        [
+            f"{path}: manual and autodiff differ by {difference:.0e}, more than rounding and less "
+            f"than the numeric derivative can tell"
+        ],
+    )
+
+
+def _hint(
+    case: Case,
+    reference: np.ndarray | None,
+    findings: Findings,
+    dimensions: Mapping[str, int],
+) -> str | None:
+    from jaxnet.gradcheck.hints import hint
+
+    if reference is None or not np.isfinite(reference).all():
+        return None
+    parameter = np.asarray(case.subject.program.variables[case.number], np.float64)
+    bound = 64 * case.unit * float(np.max(abs(reference), initial=0.0))
+    if reference is not case.autodiff:
+        bound = max(bound, float(np.max(findings.bound)) / float(np.min(findings.lines.norms())))
+    return hint(
+        case.manual, reference, parameter=parameter, dimensions=dict(dimensions), bound=bound
+    )
+
+
+def _who(case: Case, findings: Findings) -> str:
+    """Say which of the three stands alone."""
+    tested = case.subject.tested
+    if case.autodiff is None:
+        return f"the numeric derivative differs from {tested} of {case.leaf.path}"
+    projected = findings.lines.project(case.autodiff)
+    agrees = abs(projected - findings.numeric) <= findings.bound
+    if agrees.all():
+        return f"autodiff and numeric agree, {tested} of {case.leaf.path} differs"
+    if not case.differences().any():
+        return (
+            "manual and autodiff agree, the numeric derivative differs: stop_gradient or a "
+            'straight-through estimator on purpose? then expected="surrogate"'
+        )
+    return "all three differ"
+
+
+def _why(case: Case, findings: Findings) -> str:
+    if case.differences().any() and not np.any(findings.state == INCONCLUSIVE):
+        return "manual and autodiff differ, and the noise of f hides which is right"
+    if not np.isfinite(findings.numeric).any():
+        return "f is not finite around this point: move it into the domain"
+    return (
+        "the numeric derivative depends on the step at every scale: f oscillates, is noisy or "
+        "jumps here; move the point, or smooth f"
+    )
+
+
+def _blind(findings: Findings) -> bool:
+    """Whether no line resolves a derivative that could matter: a second opinion would be needed."""
+    if not findings.unresolved.all() or not np.any(findings.manual):
+        return False
+    return float(np.min(findings.bound)) > _FLAT * findings.magnitude
+
+
+def _not_finite(
+    case: Case, base: dict[str, Any], finite: np.ndarray, settings: Settings
+) -> LeafReport:
+    first = int(np.argmin(finite.ravel()))
+    replaced = np.where(finite, case.manual, 0.0)
+    found = probe_coordinates(
+        case.subject, case.number, replaced, np.array([first]), settings.seed, quick=False
+    )
+    length = float(found.lines.norms()[0])
+    entry = Entry(
+        tuple(int(i) for i in np.unravel_index(first, case.manual.shape)),
+        float(case.manual.ravel()[first]),
+        None if case.autodiff is None else float(case.autodiff.ravel()[first]),
+        float(found.numeric[0] / length),
+        float(found.bound[0] / length),
+    )
+    count = int(np.sum(~finite))
+    return LeafReport(
+        **base,
+        verdict=FAIL,
+        worst=entry,
+        hint=f"NaN or infinity in {count} of {case.manual.size} entries",
+        reason="the gradient is not finite",
+    )
+
+
+def compare_with_autodiff(case: Case, dimensions: Mapping[str, int]) -> LeafReport:
+    """Judge a leaf by autodiff only: the gradient is not meant to be the derivative."""
+    leaf = case.leaf
+    base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
+    base["norm"] = norm(case.manual)
+    if not np.isfinite(case.manual).all():
+        return LeafReport(**base, verdict=FAIL, reason="the gradient is not finite")
+    if case.autodiff is None:
+        return LeafReport(**base, verdict=PASS, reason="surrogate: exact checks only")
+    base["versus_autodiff"] = relative(case.manual, case.autodiff)
+    if base["versus_autodiff"] <= 1e6 * case.unit or not case.differences().any():
+        return LeafReport(**base, verdict=PASS, reason="surrogate: compared with autodiff only")
+    from jaxnet.gradcheck.hints import hint
+
+    flat = int(np.argmax(case.differences()))
+    entry = Entry(
+        tuple(int(i) for i in np.unravel_index(flat, case.manual.shape)),
+        float(case.manual.ravel()[flat]),
+        float(case.autodiff.ravel()[flat]),
+        None,
+        None,
+    )
+    bound = 64 * case.unit * float(np.max(abs(case.autodiff)))
+    text = hint(case.manual, case.autodiff, dimensions=dict(dimensions), bound=bound)
+    reason = "manual and autodiff of the surrogate differ"
+    return LeafReport(**base, verdict=FAIL, worst=entry, hint=text, reason=reason)

@@ -1,0 +1,121 @@
+"""Where a gradient is wrong: the entry and the kink, by name."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxnet.gradcheck.case import Case
+from jaxnet.gradcheck.directions import Directions, measure
+from jaxnet.gradcheck.judge import Findings, Settings, probe_coordinates
+from jaxnet.gradcheck.numeric import LADDER, SINGLE
+from jaxnet.gradcheck.report import FAIL, Entry
+
+
+def locate(case: Case, findings: Findings, settings: Settings) -> Findings | None:
+    """Measure entries one by one until the wrong ones are among them."""
+    if not isinstance(findings.lines, Directions):
+        return findings
+    differences, size = case.differences(), case.manual.size
+    if differences.any():
+        index = largest(differences)
+    elif size <= _EVERY:
+        index = np.arange(size)
+    else:
+        index = _bisect(case, findings)
+    return probe_coordinates(
+        case.subject, case.number, case.manual, index, settings.seed, quick=len(index) > 64
+    )
+
+
+def _bisect(case: Case, findings: Findings) -> np.ndarray:
+    """Halve the leaf along the line that fails worst, towards the larger error."""
+    assert isinstance(findings.lines, Directions)
+    excess = np.where(
+        findings.state == FAIL, abs(findings.manual - findings.numeric) / findings.bound, 0
+    )
+    row = findings.lines.rows[int(np.argmax(excess))]
+    program, start, stop = case.subject.program, 0, case.manual.size
+    ladder = LADDER if case.unit < 1e-12 else SINGLE
+    centre = program.centre()
+    while stop - start > 8:
+        middle = (start + stop) // 2
+        halves = np.zeros((2, row.size))
+        halves[0, start:middle], halves[1, middle:stop] = row[start:middle], row[middle:stop]
+        lines = Directions(program, case.number, halves).on_grid(ladder)
+        found = measure(lines, centre, findings.noise, ladder)
+        error = abs(lines.project(case.manual) - found.value)
+        start, stop = (start, middle) if error[0] >= error[1] else (middle, stop)
+    return np.arange(start, stop)
+
+
+def largest(values: np.ndarray) -> np.ndarray:
+    """Return where the largest values stand, the zeros left out."""
+    count = min(_SUSPECTS, np.count_nonzero(values))
+    return np.argpartition(-values, count - 1)[:count]
+
+
+def worst_entry(case: Case, located: Findings | None) -> tuple[Entry | None, np.ndarray | None]:
+    """Return the entry furthest from its numeric value, and a whole trusted gradient if any."""
+    if located is None:
+        return None, case.autodiff
+    lines: Any = located.lines
+    lengths = abs(lines.lengths)
+    error = abs(located.manual - located.numeric) / lengths
+    rank = np.where(located.state == FAIL, error, 1e-9 * error)
+    at = int(np.nanargmax(np.where(np.isfinite(rank), rank, -1)))
+    flat = int(lines.index[at])
+    ad = None if case.autodiff is None else float(case.autodiff.ravel()[flat])
+    entry = Entry(
+        tuple(int(i) for i in np.unravel_index(flat, case.manual.shape)),
+        float(case.manual.ravel()[flat]),
+        ad,
+        float(located.numeric[at] / lines.lengths[at]),
+        float(located.bound[at] / lengths[at]),
+    )
+    numeric = None
+    if len(lines) == case.manual.size:
+        numeric = np.empty(case.manual.size)
+        numeric[lines.index] = located.numeric / lines.lengths
+        numeric = numeric.reshape(case.manual.shape)
+    trusted = case.autodiff
+    if trusted is None or (entry.numeric is not None and ad is not None):
+        off = ad is not None and abs(ad - (entry.numeric or 0)) > (entry.bound or 0)
+        trusted = numeric if trusted is None or (off and numeric is not None) else trusted
+    return entry, trusted
+
+
+def sites(case: Case, findings: Findings) -> tuple[str, ...]:
+    """Return the primitives and source lines of the kinks along the lines that meet one."""
+    from jaxnet.gradcheck.kinks import sites_near
+
+    problem, program = case.subject.problem, case.subject.program
+    lines: Any = findings.lines
+    names: dict[str, None] = {}
+    worst = np.argsort(-abs(findings.jump))[:4]
+    for row in worst[findings.jump[worst] != 0]:
+        points = []
+        for sign in (1, -1):
+            leaves = [np.array(v) for v in program.variables]
+            flat = leaves[case.number].reshape(-1)
+            step = sign * 2.0**-20
+            if isinstance(lines, Directions):
+                flat += (step * lines.rows[row]).astype(flat.dtype)
+            else:
+                flat[lines.index[row]] += step * lines.lengths[row]
+            points.append(problem.arguments.rebuild([np.asarray(x) for x in leaves]))
+        here = problem.arguments.rebuild(program.variables)
+        with case.subject.scope():
+            try:
+                found = sites_near(problem.f, here, *points)
+            except Exception:  # a program that cannot be interpreted: the kink stays unnamed
+                return ()
+        names |= dict.fromkeys(str(site) for site in found)
+        if len(names) >= 3:
+            break
+    return tuple(names)[:3]
+
+
+_SUSPECTS = 8  # entries where manual and autodiff differ most, measured one by one
+
+
+_EVERY = 2048  # leaf size up to which all entries are measured to locate an error

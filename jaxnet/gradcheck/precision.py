@@ -1,0 +1,196 @@
+"""Gradients in the arguments' own dtype against those in float64 at the same rounded inputs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.gradcheck.gradients import autodiff, manual_gradient
+from jaxnet.gradcheck.program import LoopProgram
+from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
+from jaxnet.gradcheck.subject import Subject, caller
+from jaxnet.gradcheck.trace import trace
+
+_UNITS = 32  # rounding units by which a gradient in low precision may differ, by leaf and by entry
+
+VANISHING = 1e-12
+"""Share of the largest leaf's gradient below which a float64 gradient is zero but for rounding."""
+
+_CONFIG: Any = jax.config
+
+
+def describe(subject: Subject) -> str:
+    """Return the dtype of the check and the matrix product precision of the user's settings."""
+    matmul = _CONFIG.jax_default_matmul_precision or "default"
+    own = "" if matmul == "default" else f", matmul precision {matmul}"
+    if matmul == "default" and jax.default_backend() == "gpu":
+        own = ", matmul precision default (TF32 for float32 products)"
+    return f"{np.dtype(subject.dtype).name}{own}"
+
+
+def spread(subject: Subject, gradient: list[np.ndarray], runs: int = 4) -> list[np.ndarray]:
+    """Return how much autodiff changes, by entry, when the last bits of the point change."""
+    unit = 2 * float(np.finfo(subject.dtype).eps)
+    rng = np.random.default_rng(23)
+    worst = [np.zeros(g.shape) for g in gradient]
+    reference = subject.problem.reference
+    for _ in range(runs):
+        variables = []
+        for variable in subject.program.variables:
+            x = np.asarray(variable, np.float64)
+            variables.append(
+                (x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))).astype(subject.dtype)
+            )
+        moved = replace(subject, program=subject.program.at_point(variables))
+        try:
+            changed = autodiff(moved, reference)[0]
+        except Exception:
+            return worst
+        for number, (old, new) in enumerate(zip(gradient, changed, strict=True)):
+            change = abs(np.reshape(new, old.shape) - old)
+            # A tie moves the gradient by its own size: a kink, not a rounding error.
+            size = np.sqrt(np.mean(old**2)) if old.size else 0.0
+            small = change <= 1e-6 * (abs(old) + size)
+            worst[number] = np.asarray(np.fmax(worst[number], np.where(small, change, 0.0)))
+    return worst
+
+
+def compare_in_own_dtype(
+    subject: Subject,
+    leaves: list[LeafReport],
+    manual: list[Any],
+    ad: list[np.ndarray] | None,
+    dimensions: Mapping[str, int],
+) -> tuple[list[LeafReport], list[str]]:
+    """Run the gradient under test on the arguments as they are, and compare with float64."""
+    arguments = subject.problem.arguments
+    dtypes = {leaf.dtype for leaf in arguments.leaves}
+    if subject.beside or subject.dtype != np.float64 or dtypes == {np.dtype(np.float64)}:
+        return leaves, []
+    if isinstance(subject.program, LoopProgram):
+        return leaves, ["f cannot be traced: its gradient in the arguments' own dtype not checked"]
+    try:
+        low, value, other = _own_gradients(subject)
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0][:160]
+        return leaves, [f"the gradient in the arguments' own dtype raised: {text}"]
+    unit = max(float(jnp.finfo(d).eps) / 2 for d in dtypes)
+    true = sum(
+        float(np.sum(np.asarray(c, np.float64) * np.asarray(v, np.float64)))
+        for c, v in zip(subject.program.cotangent, subject.program.values, strict=True)
+    )
+    weights = sum(
+        float(np.sum(abs(np.asarray(c, np.float64) * np.asarray(v, np.float64))))
+        for c, v in zip(subject.program.cotangent, subject.program.values, strict=True)
+    )
+    notes = []
+    oracle: list[Any] = manual
+    if not abs(value - true) <= 3e3 * unit * max(weights, abs(true)):
+        if "random_bits" in str(subject.program.traced.jaxpr):
+            if other is None:
+                return leaves, ["random draws differ between dtypes: own dtype not compared"]
+            oracle = other
+            notes.append("random draws differ between dtypes: own dtype compared with autodiff")
+        else:
+            notes.append(f"f in the arguments' own dtype is {value:.6g}, in float64 {true:.6g}")
+    names = [leaf.path for leaf in arguments.leaves]
+    largest = max((_rms(want) for want in oracle), default=0.0)
+    result = []
+    for leaf in leaves:
+        number = names.index(leaf.path)
+        got, want = low[number], oracle[number]
+        rival = None if other is None or ad is None else (other[number], ad[number])
+        dtype = arguments.leaves[number].dtype
+        result.append(_judge(leaf, got, want, rival, dtype, largest, notes))
+    return result, notes
+
+
+def _rms(gradient: Any) -> float:
+    whole = isinstance(gradient, np.ndarray) and gradient.size and np.isfinite(gradient).all()
+    return float(np.sqrt(np.mean(gradient**2))) if whole else 0.0
+
+
+def _judge(leaf, got, want, rival, dtype, largest, notes) -> LeafReport:
+    if leaf.verdict != PASS or dtype == np.float64:
+        return leaf
+    if not isinstance(got, np.ndarray) or not isinstance(want, np.ndarray) or not got.size:
+        return leaf
+    want = want.reshape(got.shape)
+    unit = float(jnp.finfo(dtype).eps) / 2
+    size = float(np.sqrt(np.mean(want**2)))
+    tiny = float(jnp.finfo(dtype).tiny)
+    limit = _UNITS * unit * (abs(want) + size) + 4 * tiny
+    if size <= VANISHING * largest:
+        # A true gradient of zero, such as a bias's before batchnorm, is a sum of terms that cancel:
+        # its rounding is of their size, which is that of the other leaves, not of the sum.
+        limit = limit + _UNITS * unit * largest
+    error = abs(got - want)
+    if rival is not None:  # what autodiff loses in the same dtype is lost by the function itself
+        lost = abs(rival[0].reshape(got.shape) - rival[1].reshape(got.shape))
+        lost = np.where(np.isfinite(lost), lost, 0.0)
+        # a rival that is off everywhere (other draws, other branch) is no measure
+        limit = limit + np.fmin(4 * (np.sqrt(np.mean(lost**2)) + lost), 0.1 * (abs(want) + size))
+    over = ~(error <= limit)
+    if not over.any():
+        return leaf
+    if (
+        not np.isfinite(got).all()
+        and np.isfinite(want).all()
+        and np.max(abs(want)) > float(jnp.finfo(dtype).max)
+    ):
+        notes.append(f"{leaf.path}: overflow of {dtype}")
+        return leaf
+    at = int(np.argmax(np.where(np.isfinite(error), error / limit, np.inf)))
+    index = tuple(int(i) for i in np.unravel_index(at, got.shape))
+    worst = Entry(
+        index, float(got.ravel()[at]), float(want.ravel()[at]), None, float(limit.ravel()[at])
+    )
+    relative = float(np.max(error[np.isfinite(error)], initial=0.0)) / (size or 1.0)
+    return replace(
+        leaf,
+        verdict=FAIL,
+        worst=worst,
+        hint=f"reduced precision: off by {relative:.0e} in {dtype}, right in float64",
+        reason=(
+            f"the gradient in {dtype} differs from the float64 one (shown as autodiff) at the same "
+            f"inputs by more than {_UNITS} rounding units: a cast, or an unstable formula"
+        ),
+    )
+
+
+def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray] | None]:
+    """Return the gradient under test, the value and autodiff's gradient in the own dtypes."""
+    problem, arguments = subject.problem, subject.problem.arguments
+    call = caller(problem)
+    with jax.enable_x64(bool(_CONFIG.jax_enable_x64)):
+        variables = [jnp.asarray(leaf.value) for leaf in arguments.leaves]
+        constants = arguments.held()
+        weights = [np.asarray(c, np.float32) for c in subject.program.cotangent]
+
+        def differentiate(variables, constants, weights):
+            outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
+            cotangent = [
+                jnp.asarray(w).astype(o.dtype) for w, o in zip(weights, outputs, strict=True)
+            ]
+            return [*pull(cotangent)[0], *outputs], None
+
+        results = trace(differentiate, variables, constants, weights).run(
+            variables, constants, weights
+        )
+        count = len(variables)
+        values = results[count:]
+        other = [np.asarray(g, np.float64) for g in results[:count]]
+        value = sum(
+            float(np.sum(np.asarray(w, np.float64) * np.asarray(v, np.float64)))
+            for w, v in zip(weights, values, strict=True)
+        )
+        if problem.grad is None and problem.backward is None:
+            return list(other), value, None
+        manual = replace(subject, manual_trace=None)
+        manual.program = subject.program.at_point(variables)
+        manual.program.constants = constants
+        manual.program.cotangent = [w.astype(v.dtype) for w, v in zip(weights, values, strict=True)]
+        return manual_gradient(manual, scoped=False).entries, value, other

@@ -1,0 +1,230 @@
+"""What a check found: a verdict, a line per leaf, the worst entry with its three values."""
+
+import json
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Any
+
+PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
+_WIDTH = 100  # columns of the text
+_RANK = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
+
+
+def worst_of(*verdicts: str) -> str:
+    """Return the verdict that decides: FAIL before INCONCLUSIVE before KINK before PASS."""
+    return max(verdicts, key=_RANK.__getitem__, default=PASS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a gradient by every method; `bound` is the error bound of `numeric`."""
+
+    index: tuple[int, ...]
+    manual: float
+    autodiff: float | None
+    numeric: float | None
+    bound: float | None
+
+
+@dataclass(frozen=True)
+class LeafReport:
+    """One differentiable leaf.
+
+    `norm` is that of the gradient under test; `versus_autodiff` and `versus_numeric` are relative
+    differences, `bound` the relative error bound of the numeric derivative; `unresolved` counts
+    lines along which the bound exceeds a thousandth of the derivative, of `lines` in all.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: str
+    norm: float | None = None
+    versus_autodiff: float | None = None
+    versus_numeric: float | None = None
+    bound: float | None = None
+    worst: Entry | None = None
+    hint: str | None = None
+    kinks: tuple[str, ...] = ()
+    unresolved: int = 0
+    lines: int = 0
+    reason: str | None = None  # of FAIL and INCONCLUSIVE, in a sentence
+
+
+@dataclass(frozen=True)
+class ExactCheck:
+    """A test that needs no finite difference: "ok", "failed" or "n/a", and a detail."""
+
+    name: str
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `check_grads`; true if its verdict is PASS or KINK."""
+
+    verdict: str
+    leaves: tuple[LeafReport, ...]
+    notes: tuple[str, ...] = ()
+    exact: tuple[ExactCheck, ...] = ()
+    seed: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    versions: str = ""
+    precision: str = ""
+    value: float | None = None
+    noise: float | None = None
+    mode: str = "directional"
+    tested: str = "the hand-written gradient"
+    second_order: "Report | None" = None
+    jittered: "Report | None" = None
+
+    def __bool__(self) -> bool:
+        return self.verdict in (PASS, KINK)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain dicts, lists, numbers and strings."""
+        return _plain(self)
+
+    def to_json(self, **settings: Any) -> str:
+        """Return the report as JSON; NaN and infinities are strings."""
+        return json.dumps(_finite(self.to_dict()), **settings)
+
+    def summary(self) -> str:
+        """Return the verdict in one line."""
+        bad = [leaf.path for leaf in self.leaves if leaf.verdict == self.verdict]
+        where = f" {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}" if not self else ""
+        leaves = _plural(len(self.leaves), "leaf", "leaves")
+        return f"gradcheck {self.verdict}{where} ({leaves}, seed {self.seed})"
+
+    def __str__(self) -> str:
+        return "\n".join(_text(self))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return str(value)
+    return value
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:.{digits}e}"
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line,
+        _WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ",".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _text(report: Report) -> list[str]:
+    count = sum(_size(leaf.shape) for leaf in report.leaves)
+    lines_ = sum(leaf.lines for leaf in report.leaves)
+    value = "" if report.value is None else f"   value={report.value:.6g}"
+    noise = "" if report.noise is None else f"noise of f {report.noise:.1e}   "
+    leaves = _plural(len(report.leaves), "leaf", "leaves")
+    text = [
+        f"gradcheck {report.verdict}{value}  {report.precision}  {count:,} parameters, {leaves}, "
+        f"{lines_:,} {_LINES[report.mode]}, {report.evaluations:,} evaluations, "
+        f"{report.seconds:.1f} s",
+        f"  {noise}seed {report.seed}   {report.versions}",
+    ]
+    under_test = _COLUMN.get(report.tested, "manual")
+    wide = max([4, *(len(leaf.path) for leaf in report.leaves)])
+    tall = max([5, *(len(_shape(leaf.shape)) for leaf in report.leaves)])
+    text.append(
+        f"  {'leaf':<{wide}}  {'shape':<{tall}}  {f'|{under_test}|':<10}"
+        f"   vs autodiff   vs numeric   bound    verdict"
+    )
+    for leaf in report.leaves:
+        remark = leaf.hint or leaf.reason or ""
+        if leaf.kinks:
+            remark = f"{remark}; kink: {', '.join(leaf.kinks)}".lstrip("; ")
+        if leaf.unresolved and leaf.verdict in (PASS, KINK):
+            remark = f"{remark}; {leaf.unresolved} of {leaf.lines} unresolved".lstrip("; ")
+        row = (
+            f"  {leaf.path:<{wide}}  {_shape(leaf.shape):<{tall}}  {_number(leaf.norm, 1):<10}   "
+            f"{_number(leaf.versus_autodiff):<11}   {_number(leaf.versus_numeric):<10}   "
+            f"{_number(leaf.bound):<7}  {leaf.verdict}"
+        )
+        fits = len(row) + 3 + len(remark) <= _WIDTH
+        text.append(f"{row}   {remark}".rstrip() if fits else row)
+        text += [] if fits else _wrapped(f"    {remark}")
+        if leaf.worst is not None and leaf.verdict not in (PASS,):
+            text += _wrapped(f"    worst  {_entry(leaf, under_test)}")
+        if leaf.verdict in (FAIL, INCONCLUSIVE) and leaf.reason and leaf.hint:
+            text += _wrapped(f"    {leaf.reason}")
+    failed = [leaf.path for leaf in report.leaves if leaf.verdict == FAIL]
+    if len(failed) > 1:
+        text.append(f"  first bad leaf in backward order: {failed[-1]}")
+    if report.exact:
+        checks = ", ".join(
+            f"{c.name} {c.outcome}{f' ({c.detail})' if c.detail else ''}" for c in report.exact
+        )
+        text += _wrapped(f"  exact checks: {checks}")
+    text += [line for note in report.notes for line in _wrapped(f"  note: {note}")]
+    if report.verdict == FAIL:
+        text.append(f"  to run it again: the same call with seed={report.seed}")
+    for title, other in [("second order", report.second_order), ("moved point", report.jittered)]:
+        if other is not None:
+            text.append(f"{title}: {other}")
+    return text
+
+
+_LINES = {"directional": "directions", "full": "coordinates", "sampled": "lines"}
+_COLUMN = {"the autodiff gradient of f": "autodiff"}
+
+
+def _entry(leaf: LeafReport, under_test: str) -> str:
+    worst = leaf.worst
+    assert worst is not None
+    place = f"{leaf.path}[{', '.join(map(str, worst.index))}]" if worst.index else leaf.path
+    parts = [place, f"{under_test} {worst.manual:.6e}"]
+    if worst.autodiff is not None:
+        other = "reference" if under_test == "autodiff" else "autodiff"
+        parts.append(f"{other} {worst.autodiff:.6e}")
+    if worst.numeric is not None:
+        parts.append(f"numeric {worst.numeric:.6e} +- {worst.bound or 0:.0e}")
+    reference = worst.numeric if worst.numeric else worst.autodiff
+    if reference:
+        parts.append(f"ratio {worst.manual / reference:.4g}")
+    return "   ".join(parts)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def with_verdict(report: Report, verdict: str, *notes: str) -> Report:
+    """Return the report with a worse verdict, if it is worse, and further notes."""
+    worst = worst_of(report.verdict, verdict)
+    return replace(report, verdict=worst, notes=(*report.notes, *notes))

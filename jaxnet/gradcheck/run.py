@@ -1,0 +1,223 @@
+"""The check at one point: every leaf, every test."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnet.errors import ConfigurationError
+from jaxnet.gradcheck import exact, precision
+from jaxnet.gradcheck.case import Case
+from jaxnet.gradcheck.gradients import autodiff, manual_gradient
+from jaxnet.gradcheck.judge import Settings
+from jaxnet.gradcheck.leaf import examine
+from jaxnet.gradcheck.matching import SKIPPED, Matched
+from jaxnet.gradcheck.notes import degenerate
+from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafReport, Report, worst_of
+from jaxnet.gradcheck.subject import Subject
+
+
+def run(subject: Subject, settings: Settings, expected: str | None = None) -> Report:
+    """Check one point."""
+    problem, arguments = subject.problem, subject.problem.arguments
+    program = subject.program
+    before = program.evaluations
+    notes = [*subject.notes, *arguments.notes]
+    checks, verdict = [], PASS
+    ad, ad_outputs, error = exact.try_autodiff(subject)
+    second = None
+    if problem.reference is not None:
+        second, _ = autodiff(subject, problem.reference)
+    complaints: dict[int, str] = {}
+    if problem.grad is not None or problem.backward is not None:
+        matched = _call_gradient(subject, notes)
+        notes += matched.notes
+        complaints = dict(matched.complaints)
+        if matched.extra:
+            verdict = FAIL
+            notes.append(f"the gradient has entries that no argument has: {matched.extra[:5]}")
+        manual, second = matched.entries, ad if second is None else second
+        if error is not None:
+            notes.append(f"no second opinion from autodiff of f: {error}")
+    elif ad is None:
+        raise ConfigurationError(
+            f"JAX cannot differentiate f ({error}): give its gradient with grad= or backward=, "
+            f"or a custom_vjp"
+        )
+    else:
+        manual = list(ad)
+    subject.tested = (
+        "the hand-written gradient"
+        if problem.grad or problem.backward
+        else "the autodiff gradient of f"
+    )
+    with subject.scope():
+        value = program.centre()
+        checks = exact.run_checks(subject, manual, ad, ad_outputs)
+    if any(c.name == "deterministic" and c.outcome == "failed" for c in checks):
+        return _undetermined(subject, settings, checks, notes)
+    verdict = worst_of(verdict, *(FAIL for c in checks if c.outcome == "failed"))
+    cases = []
+    for number, leaf in enumerate(arguments.leaves):
+        entry = manual[number]
+        omitted = entry is None
+        array = np.zeros(leaf.shape) if entry is None or entry is SKIPPED else np.asarray(entry)
+        other = None if second is None or entry is SKIPPED else second[number].reshape(leaf.shape)
+        cases.append(Case(subject, number, array, other, omitted=omitted))
+    if second is not None and any(case.differences().any() for case in cases):
+        for case, spread in zip(cases, precision.spread(subject, second), strict=True):
+            case.spread = spread
+    dimensions = _dimensions(subject)
+    leaves: list[LeafReport] = []
+    noise = None
+    recheck = _rechecker(subject, settings)
+    for case in cases:
+        leaf = case.leaf
+        base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
+        if manual[case.number] is SKIPPED:
+            continue
+        if case.number in complaints:
+            text = complaints[case.number]
+            leaves.append(LeafReport(**base, verdict=FAIL, reason=text))
+            continue
+        if expected == "surrogate":
+            leaves.append(_surrogate(case, dimensions))
+            continue
+        with subject.scope():
+            found, more, findings = examine(case, settings, recheck, dimensions)
+        leaves.append(found)
+        notes += more
+        if findings is not None:
+            noise = max(noise or 0.0, findings.noise)
+    if expected != "surrogate":
+        leaves, more = precision.compare_in_own_dtype(subject, leaves, manual, ad, dimensions)
+        notes += more
+    with subject.scope():
+        checks.append(exact.dot_test(subject, ad, noise or 0.0))
+    verdict = worst_of(verdict, *(FAIL for c in checks if c.outcome == "failed"))
+    zero = [leaf.path for leaf in leaves if leaf.norm == 0]
+    if zero:
+        notes.append(f"the gradient is exactly zero in {', '.join(zero)}")
+    notes += [] if subject.beside else degenerate(subject, manual)
+    verdict = worst_of(verdict, *(leaf.verdict for leaf in leaves))
+    if program.why_loop is not None:
+        notes.append("f cannot be evaluated at many points at once: done one by one, slowly")
+    return Report(
+        verdict,
+        tuple(leaves),
+        tuple(dict.fromkeys(notes)),
+        tuple(checks),
+        settings.seed,
+        program.evaluations - before,
+        0.0,
+        f"jax {jax.__version__} {jax.default_backend()}",
+        precision.describe(subject),
+        value,
+        noise,
+        settings.mode,
+        subject.tested,
+    )
+
+
+def _call_gradient(subject: Subject, notes: list[str]) -> Matched:
+    """Run the hand-written gradient; what it raises is said in the user's terms."""
+    try:
+        return manual_gradient(subject)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        if type(error).__name__ == "TypePromotionError" and not subject.standard:
+            subject.standard = True
+            notes.append("float64 meets narrower constants of the gradient: standard promotion")
+            return _call_gradient(subject, notes)
+        name = "grad" if subject.problem.grad is not None else "backward"
+        text = " ".join(str(error).split())[:400]
+        raise ConfigurationError(
+            f"{name}= raised {type(error).__name__} on the given arguments in "
+            f"{subject.dtype.name}: {text}"
+        ) from error
+
+
+def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
+    """Return a function that judges a leaf at a point nearby, where no kink is hit exactly."""
+    box: list[Any] = []
+
+    def recheck(number: int) -> str:
+        if not box:
+            moved = subject.moved(np.random.default_rng([settings.seed, 5]), 1e-3)
+            has_manual = subject.problem.grad is not None or subject.problem.backward is not None
+            gradient = manual_gradient(moved).entries if has_manual else autodiff(moved)[0]
+            box.extend([moved, gradient])
+        moved, gradient = box
+        entry = gradient[number]
+        leaf = subject.problem.arguments.leaves[number]
+        array = np.zeros(leaf.shape) if entry is None else np.asarray(entry).reshape(leaf.shape)
+        if not np.isfinite(array).all():
+            return FAIL
+        case = Case(moved, number, array, None)
+        quiet = replace(settings, mode="directional", directions=4)
+        from jaxnet.gradcheck.judge import probe
+
+        before = moved.program.evaluations
+        verdict = probe(moved, number, case.manual, None, quiet).verdict
+        subject.program.evaluations += moved.program.evaluations - before
+        return verdict
+
+    return recheck
+
+
+def _surrogate(case: Case, dimensions: dict[str, int]) -> LeafReport:
+    """Compare with autodiff only."""
+    from jaxnet.gradcheck.leaf import compare_with_autodiff
+
+    return compare_with_autodiff(case, dimensions)
+
+
+def _undetermined(
+    subject: Subject, settings: Settings, checks: list[Any], notes: list[str]
+) -> Report:
+    reason = (
+        "f gives another value on each call: pass its random key or seed as an argument, and keep "
+        "no state outside"
+    )
+    leaves = tuple(
+        LeafReport(leaf.path, leaf.shape, str(leaf.dtype), INCONCLUSIVE, reason=reason)
+        for leaf in subject.problem.arguments.leaves
+    )
+    return Report(
+        INCONCLUSIVE,
+        leaves,
+        tuple(notes),
+        tuple(checks),
+        settings.seed,
+        versions=f"jax {jax.__version__} {jax.default_backend()}",
+        precision=precision.describe(subject),
+        mode=settings.mode,
+        tested=subject.tested,
+    )
+
+
+def _dimensions(subject: Subject) -> dict[str, int]:
+    """Return the sizes of axes by name, for hints: the batch first."""
+    arguments = subject.problem.arguments
+    dimensions: dict[str, int] = {}
+    for position in arguments.constants:
+        shape = np.shape(arguments.everything[position])
+        if shape and "batch" not in dimensions:
+            dimensions["batch"] = shape[0]
+    _, floats, shapes = subject.out
+    out = shapes[floats[0]][0]
+    if out:
+        dimensions.setdefault("batch", out[0])
+    for position, path in enumerate(arguments.paths):
+        shape = np.shape(arguments.everything[position]) if position in _arrays(arguments) else ()
+        for axis, size in enumerate(shape):
+            if size > 1 and size not in dimensions.values():
+                dimensions[f"{path}.shape[{axis}]"] = size
+    return dimensions
+
+
+def _arrays(arguments: Any) -> set[int]:
+    return {*arguments.constants, *(leaf.position for leaf in arguments.leaves)}
