@@ -2,10 +2,10 @@
 
 import argparse
 
-from benchmarks import sweep_step
+from benchmarks import gradcheck, sweep_step
 from benchmarks.report import print_rows, write_json
 
-SUBJECTS = {"sweep_step": sweep_step.measure}
+SUBJECTS = {"sweep_step": sweep_step.measure, "gradcheck": gradcheck.measure}
 
 
 def main() -> None:
