@@ -21,6 +21,8 @@ import pytest
 from jaxnet import layers, losses
 from jaxnet.gradcheck import check_grads
 
+pytestmark = pytest.mark.slow
+
 # What is mutated: where, in which function, in which of its statements; and how it is checked.
 
 

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.gradcheck_zoo import BUGS, CASES, cast
 from jaxnet.gradcheck import check_grads
 
+pytestmark = pytest.mark.slow
 every_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
