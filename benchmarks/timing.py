@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import jax
 
-
 SETTLE = 0.3
 
 
