@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print rows of equal keys as a table."""
-    table = Table(*[name.replace("_", " ") for name in rows[0]], title=title)
+    headings = [name.replace("_", " ") for name in rows[0]]
+    table = Table(*headings, title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     for row in rows:
         table.add_row(*[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()])
     Console().print(table)
