@@ -29,7 +29,7 @@ _DEAD, _STOPPED, _DIFFERENTIABLE = 0, 1, 2
 class Site:
     """One branching primitive of the program, and the user's line that called it.
 
-    >>> print(Site("max", "/home/me/net.py", 47), "and", Site("max"))
+    >>> print(Site("max", "nets/net.py", 47), "and", Site("max"))
     max, net.py:47 and max, unknown line
     """
 

@@ -231,7 +231,7 @@ class _Found:
         if self.folder is None or self.store is None:
             return
         self.store.add(rows)
-        if best is not None:
+        if best is not None and best.id in chunk.ids:
             self.folder.adopt_weights(best.settings)
         self.folder.checkpoint(chunk).unlink(missing_ok=True)
 
