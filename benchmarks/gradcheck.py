@@ -212,7 +212,7 @@ def _torch(subject: Subject, *, fast_mode: bool) -> bool:
             return torch.tensor(np.asarray(f(*[t.detach().numpy() for t in tensors])))
 
         @staticmethod
-        def backward(context, dout):
+        def backward(context, dout):  # pyright: ignore[reportIncompatibleMethodOverride] (as PyTorch documents it)
             saved = [t.detach().numpy() for t in context.saved_tensors]
             return tuple(torch.tensor(np.asarray(g)) for g in vjp(dout.numpy(), *saved))
 
