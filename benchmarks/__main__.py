@@ -2,10 +2,14 @@
 
 import argparse
 
-from benchmarks import gradcheck, sweep_step
+from benchmarks import course, gradcheck, sweep_step
 from benchmarks.report import print_rows, write_json
 
-SUBJECTS = {"sweep_step": sweep_step.measure, "gradcheck": gradcheck.measure}
+SUBJECTS = {
+    "sweep_step": sweep_step.measure,
+    "course": course.measure,
+    "gradcheck": gradcheck.measure,
+}
 
 
 def main() -> None:
