@@ -11,9 +11,7 @@ from jax.core import Tracer
 from jaxnet.errors import ConfigurationError
 
 
-def compiled(
-    function: Callable | None = None, *, static: Sequence[str] = (), donate: Sequence[str] = ()
-) -> Callable:
+def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) -> Callable:
     """Compile a pure function once for each set of argument shapes, for calls from NumPy code.
 
     float64 arrays are computed in float64 whatever JAX's global default, float32 products are
@@ -21,8 +19,8 @@ def compiled(
     change through `numpy`, keep what only a later call needs (caches) as they are.
     """
     if function is None:
-        return functools.partial(compiled, static=static, donate=donate)
-    program = jax.jit(function, static_argnames=static, donate_argnames=donate)
+        return functools.partial(compiled, static=static)
+    program = jax.jit(function, static_argnames=static)
 
     @functools.wraps(function)
     def call(*args, **settings):

@@ -1,11 +1,13 @@
 """Solver: the course's loop, whether it steps in one compiled program or through a model's loss."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 
 from jaxnet.cs231n import optim
+from jaxnet.cs231n.classifiers import core
 from jaxnet.cs231n.classifiers.core import Network
 from jaxnet.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from jaxnet.cs231n.solver import Solver
@@ -175,6 +177,25 @@ def test_an_interrupted_training_leaves_the_model_as_far_as_it_came(monkeypatch)
         solver.train()
     assert len(solver.loss_history) == 3
     assert (model.params["W1"] != start).any()
+
+
+def test_ctrl_c_within_a_step_loses_nothing(monkeypatch):
+    model = net()
+    solver = Solver(model, data(), batch_size=10, optim_config={"learning_rate": 1e-2})
+    calls, train_step = [], core.train_step
+
+    def pressed(*arguments):
+        result = train_step(*arguments)
+        calls.append(1)
+        if len(calls) == 3:  # the new parameters are computed, but not kept yet
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(core, "train_step", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    assert len(solver.loss_history) == 2
+    assert all(np.isfinite(value).all() for value in model.params.values())
 
 
 def test_float32_networks_train_in_float32():

@@ -56,8 +56,6 @@ def descent(data_loss: DataLoss) -> Callable[..., tuple[Array, Array]]:
         loss, dW = evaluate(W, X, y, reg, convention)
         return W - as_dtype(learning_rate, W) * dW, loss
 
-    # W is not donated: a Ctrl-C between the call and the assignment would leave nothing of it, and
-    # the copy of a few hundred kilobytes takes no time beside the products.
     return compiled(step, static=("convention",))
 
 
