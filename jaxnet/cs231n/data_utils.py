@@ -27,16 +27,7 @@ def load_CIFAR_batch(filename: str | Path) -> Batch:
     DataError, naming the file, for one that is missing, cut short, or no CIFAR-10 batch. A pickle
     that asks for anything but arrays is refused, unlike by pickle.load.
     """
-    path = Path(filename)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}). `jaxnet data fetch cifar10` "
-            f"downloads CIFAR-10; load_CIFAR10 finds it where that puts it."
-        ) from error
-    read = cifar10._records if path.suffix == ".bin" else cifar10._pickled
-    images, labels = read(content, str(path))
+    images, labels = cifar10.read_batch(Path(filename))
     return images.astype(np.float64), labels.astype(np.int64)
 
 

@@ -78,16 +78,23 @@ def read(path: Path) -> DataSet:
     )
 
 
+def read_batch(path: Path) -> Batch:
+    """Read one batch file, pickled or binary (.bin); DataError as in `read`."""
+    return (_records if path.suffix == ".bin" else _pickled)(_content(path), str(path))
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error}).") from error
+
+
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for batch in BATCHES:
         for name in (batch, f"{batch}.bin"):
             if (folder / name).is_file():
-                try:
-                    yield name, (folder / name).read_bytes()
-                except OSError as error:
-                    raise DataError(
-                        f"{folder / name}: cannot be read ({error.strerror or error})."
-                    ) from error
+                yield name, _content(folder / name)
 
 
 def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
