@@ -257,7 +257,7 @@ def labels(y: Any, rows: int, classes: int) -> np.ndarray:
         losses.check_labels(y, classes)  # says what is wrong
     if len(y) != rows:
         raise ConfigurationError(f"expected one label a row: got {len(y)} labels, {rows} rows")
-    return y
+    return y.astype(np.int64, copy=False)  # one program, whatever integers they are
 
 
 def _training(name: str, param: dict[str, Any]) -> bool:

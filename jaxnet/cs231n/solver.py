@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxnet.cs231n import optim
-from jaxnet.cs231n.classifiers.core import Network, Training
+from jaxnet.cs231n.classifiers.network import Network
+from jaxnet.cs231n.classifiers.training import Training
 from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.tensors import write_tensors

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxnet.cs231n import optim
-from jaxnet.cs231n.classifiers import core
-from jaxnet.cs231n.classifiers.core import Network
+from jaxnet.cs231n.classifiers import training
 from jaxnet.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
+from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.solver import Solver
 from jaxnet.errors import ConfigurationError
 from jaxnet.tensors import read_tensors
@@ -182,7 +182,7 @@ def test_an_interrupted_training_leaves_the_model_as_far_as_it_came(monkeypatch)
 def test_ctrl_c_within_a_step_loses_nothing(monkeypatch):
     model = net()
     solver = Solver(model, data(), batch_size=10, optim_config={"learning_rate": 1e-2})
-    calls, train_step = [], core.train_step
+    calls, train_step = [], training.train_step
 
     def pressed(*arguments):
         result = train_step(*arguments)
@@ -191,7 +191,7 @@ def test_ctrl_c_within_a_step_loses_nothing(monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return result
 
-    monkeypatch.setattr(core, "train_step", pressed)
+    monkeypatch.setattr(training, "train_step", pressed)
     with pytest.raises(KeyboardInterrupt):
         solver.train()
     assert len(solver.loss_history) == 2

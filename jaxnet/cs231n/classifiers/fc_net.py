@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnet.cs231n import conventions, layer_utils, layers
 from jaxnet.cs231n.classifiers import weights
-from jaxnet.cs231n.classifiers.core import NORMS, Network
+from jaxnet.cs231n.classifiers.network import NORMALIZATIONS, Network
 from jaxnet.cs231n.layer_utils import *  # noqa: F403
 from jaxnet.cs231n.layers import *  # noqa: F403
 from jaxnet.errors import ConfigurationError, unknown
@@ -78,8 +78,8 @@ class FullyConnectedNet(Network):
                     f"got normalization={normalization!r} and {use_batchnorm=}: give one of them"
                 )
             normalization = "batchnorm" if use_batchnorm else None
-        if normalization is not None and normalization not in NORMS:
-            raise ConfigurationError(unknown("normalization", str(normalization), NORMS))
+        if normalization is not None and normalization not in NORMALIZATIONS:
+            raise ConfigurationError(unknown("normalization", str(normalization), NORMALIZATIONS))
         if dropout is not None and dropout_keep_ratio is not None:
             raise ConfigurationError(f"got {dropout=} and {dropout_keep_ratio=}: give one of them")
         self.normalization = normalization

@@ -62,7 +62,7 @@ def descent(data_loss: DataLoss) -> Callable[..., tuple[Array, Array]]:
 def checked(W: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return W and X in one dtype, and labels; ConfigurationError unless they fit together."""
     W, X = inputs(W, X)
-    return W, X, labels(y, len(X), W.shape[1]).astype(np.int64, copy=False)
+    return W, X, labels(y, len(X), W.shape[1])
 
 
 def inputs(W: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:

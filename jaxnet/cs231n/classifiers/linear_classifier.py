@@ -59,7 +59,7 @@ class LinearClassifier:
                 f"batch_size {batch_size}: make rows of images by X.reshape(len(X), -1)"
             )
         classes = self.W.shape[1] if self.W is not None else max(np.max(y, initial=0) + 1, 1)
-        y = labels(y, len(X), int(classes)).astype(np.int64, copy=False)
+        y = labels(y, len(X), int(classes))
         if self.W is None:
             self.W = 0.001 * np.random.randn(X.shape[1], classes)  # noqa: NPY002 (the course's)
         W, _ = inputs(self.W, X[:1])

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from jaxnet.cs231n import conventions
-from jaxnet.cs231n.classifiers.core import Network, Training
 from jaxnet.cs231n.classifiers.fc_net import draw_weights
+from jaxnet.cs231n.classifiers.network import Network
+from jaxnet.cs231n.classifiers.training import Training
 from jaxnet.cs231n.layers import labels
 
 

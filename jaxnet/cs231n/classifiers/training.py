@@ -1,0 +1,67 @@
+"""A network of the course while it trains."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxnet.cs231n import optim
+from jaxnet.cs231n.arrays import numpy
+from jaxnet.cs231n.classifiers.network import Network
+from jaxnet.cs231n.classifiers.programs import train_step
+
+
+class Training:
+    """A network while it trains: parameters, update rule and statistics stay on the device.
+
+    `configs` holds the update rule's dictionary of each parameter. `write_back` brings network
+    and dictionaries up to date; between, they show the values of the last call.
+    """
+
+    def __init__(self, net: Network, rule: str, configs: dict[str, dict[str, Any]]):
+        self._net, self._rule, self._host_configs = net, rule, configs
+        for name, config in configs.items():
+            optim.defaults(rule, net.params[name], config)
+        dtype = self._net.dtype or np.result_type(*self._net.params.values())
+        with jax.enable_x64(True):
+            # Copies: JAX may take over a NumPy array's memory, which its owner may change.
+            self._params = {
+                name: jnp.array(value, dtype, copy=True) for name, value in self._net.params.items()
+            }
+            self._configs = jax.tree.map(lambda x: jnp.array(x, copy=True), self._host_configs)
+        self._state: list[dict[str, Any]] = []
+        self._losses: list[Array] = []
+
+    def step(self, x: Any, y: Any) -> None:
+        """Make one update on this minibatch; labels are taken as checked."""
+        arguments = self._net.arguments(len(x), train=True)
+        if self._state:
+            arguments = arguments._replace(
+                state=[
+                    {**old, **new} for old, new in zip(arguments.state, self._state, strict=True)
+                ]
+            )
+        dtype = self._params["W1"].dtype
+        x = np.asarray(x)
+        if x.dtype != dtype:
+            x = x.astype(dtype)
+        loss, self._params, self._configs, self._state = train_step(
+            self._net.structure, self._rule, self._params, self._configs, arguments, x, y
+        )
+        self._losses.append(loss)
+
+    def losses(self) -> list[Any]:
+        """Return the losses of the steps since the last call, when they are computed."""
+        losses, self._losses = [numpy(loss) for loss in self._losses], []
+        return losses
+
+    def write_back(self) -> None:
+        """Bring the network and the dictionaries of the update rule up to date."""
+        self._net.params.update(numpy(self._params))
+        self._net.keep(numpy(self._state))
+        for name, config in numpy(self._configs).items():
+            self._host_configs[name].update(
+                {k: v.item() if isinstance(v, np.generic) else v for k, v in config.items()}
+            )
