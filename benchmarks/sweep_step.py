@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.timing import interleave
 from jaxnet.configuration import Configuration
 from jaxnet.sweeps import find_preset
-from jaxnet.sweeps.plan import memory_budget, plan_chunks
+from jaxnet.sweeps.plan import make_plan, memory_budget
 from jaxnet.training import DeviceData, make_train, numerics
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
@@ -27,7 +27,9 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     rows = []
     for grid in GRIDS[:1] if smoke else GRIDS:
         configurations = find_preset(grid).configurations()
-        chunks = plan_chunks(configurations, FEATURES, CLASSES, memory=memory_budget())
+        chunks = make_plan(
+            configurations, FEATURES, CLASSES, steps=1, memory=memory_budget()
+        ).chunks
         for chunk in chunks[:1] if smoke else chunks:
             members = [configurations[i] for i in chunk.ids]
             rows.append({"grid": grid, **_measure_group(members, chunk.flops_per_step, smoke)})

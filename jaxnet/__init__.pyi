@@ -53,6 +53,7 @@ from .models import (
     two_layer as two_layer,
 )
 from .network import Network as Network
+from .sweeps.plan import Plan as Plan
 from .sweeps.results import SweepResult as SweepResult
 from .sweeps.space import (
     choice as choice,
@@ -78,5 +79,6 @@ from .sweeps.space import (
 from .sweeps.space import (
     uniform as uniform,
 )
+from .sweeps.sweep import plan as plan
 from .sweeps.sweep import sweep as sweep
 from .sweeps.sweep import train as train

@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a setting for all configurations, such as optimizer=adam; may be repeated",
     )
+    sweep.add_argument(
+        "--plan", action="store_true", help="print what would be trained together, and stop"
+    )
     _add_run_options(sweep)
     sweep.set_defaults(run=_sweep)
 
@@ -151,6 +154,13 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, help="training images to use (default: all others)")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/COMMAND-NNN)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="for what trains together, such as 500MB or 4GiB (default: a quarter of the host's, "
+        "half of an accelerator's)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_data_directory(parser)
 
@@ -224,11 +234,23 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
     from jaxnet.sweeps.folder import next_run_folder
 
     job = _overridden(job, settings, options)
+    if getattr(options, "plan", False):
+        from jaxnet.sweeps import plan_job
+
+        print(plan_job(job, load(job.data, data_dir=options.data_dir), memory=options.memory))
+        return 0
     count = len(job.configurations())  # an error in them comes before the data are read
     out = _out(options) if options.resume else options.out or next_run_folder(options.command)
     try:
         data = load(job.data, data_dir=options.data_dir)
-        result = run_job(job, data, out=out, resume=options.resume, progress=not options.quiet)
+        result = run_job(
+            job,
+            data,
+            out=out,
+            resume=options.resume,
+            progress=not options.quiet,
+            memory=options.memory,
+        )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
             raise
@@ -242,6 +264,21 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
         return 130
     _print_result(result, count)
     return 0
+
+
+_UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(text: str) -> float:
+    number = text.upper().rstrip("KMGIB")
+    unit = text.upper()[len(number) :] or "B"
+    try:
+        size = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        size = 0.0
+    if not 0 < size < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a size such as 500MB or 4GiB, got {text!r}")
+    return size
 
 
 def _out(options: argparse.Namespace) -> Path:

@@ -15,7 +15,9 @@ import pytest
 
 from jaxnet import Network
 from jaxnet.cli import TRAIN_OPTIONS, main
+from jaxnet.configuration import configure
 from jaxnet.data import load
+from jaxnet.sweeps.plan import network_bytes
 
 sweeps_module = importlib.import_module("jaxnet.sweeps.sweep")
 
@@ -104,6 +106,32 @@ def test_a_sweep_prints_its_table_and_keeps_its_folder(job, tmp_path, capsys):
     numbers = re.findall(r"^ +(\d+) ", out, re.MULTILINE)
     assert numbers[0] == str(best)
     assert sorted(numbers) == ["0", "1", "2", "3"]
+
+
+def test_a_plan_is_printed_and_nothing_trained(job, tmp_path, capsys):
+    before = sorted(tmp_path.iterdir())
+    assert main(["sweep", job, "--plan", "--memory", "1GiB"]) == 0
+    out = capsys.readouterr().out
+    assert "4 configurations × 12 steps: 1 groups, 1 chunks, 1 programs" in out
+    assert "of 1074 MB" in out
+    assert "learning_rate, l2" in out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_memory_cuts_a_sweep_into_chunks_with_the_same_table(job, tmp_path):
+    each = network_bytes(configure(hidden=4, batch_size=20).structure, 784, 10)
+    assert main(["sweep", job, "--quiet", "--out", "whole"]) == 0
+    assert main(["sweep", job, "--quiet", "--out", "cut", "--memory", f"{2 * each}"]) == 0
+    tables = [(tmp_path / run / "results.csv").read_text() for run in ("whole", "cut")]
+    assert tables[0] == tables[1]
+
+
+def test_a_memory_that_cannot_be(fails, job, capsys):
+    assert "one network of hidden (4,)" in fails("sweep", job, "--memory", "1KB")
+    for text in ("much", "-1GB", "4TB", "0"):
+        with pytest.raises(SystemExit):
+            main(["sweep", job, f"--memory={text}"])
+        assert "expected a size such as 500MB or 4GiB" in capsys.readouterr().err
 
 
 def test_the_bar_is_on_standard_error(job, capsys):

@@ -3,6 +3,7 @@
 from jaxnet.sweeps.job import Job as Job
 from jaxnet.sweeps.job import job_from_dict as job_from_dict
 from jaxnet.sweeps.job import read_job as read_job
+from jaxnet.sweeps.plan import Plan as Plan
 from jaxnet.sweeps.presets import PRESETS as PRESETS
 from jaxnet.sweeps.presets import find_preset as find_preset
 from jaxnet.sweeps.results import Row as Row
@@ -31,6 +32,8 @@ from jaxnet.sweeps.space import (
 from jaxnet.sweeps.space import (
     uniform as uniform,
 )
+from jaxnet.sweeps.sweep import plan as plan
+from jaxnet.sweeps.sweep import plan_job as plan_job
 from jaxnet.sweeps.sweep import run_job as run_job
 from jaxnet.sweeps.sweep import sweep as sweep
 from jaxnet.sweeps.sweep import train as train

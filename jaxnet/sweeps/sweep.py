@@ -18,7 +18,7 @@ from jaxnet.sweeps.chunk import ChunkResult, prepare, train_chunk
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import STEPS, Job
-from jaxnet.sweeps.plan import Chunk, memory_budget, plan_chunks, preprocessing_of
+from jaxnet.sweeps.plan import Chunk, Plan, make_plan, memory_budget, preprocessing_of
 from jaxnet.sweeps.results import Row, SweepResult, best_of
 from jaxnet.sweeps.space import Listed, Space
 from jaxnet.sweeps.store import Store
@@ -36,6 +36,7 @@ def sweep(
     out: Path | str | None = None,
     resume: bool = False,
     progress: bool = False,
+    memory: float | int | None = None,
     **settings: Any,
 ) -> SweepResult:
     """Train every configuration of a space for `steps` updates, many at once, and rank them.
@@ -43,6 +44,8 @@ def sweep(
     `space` is a `grid`, a `random` draw or a list of dicts of settings; `settings` hold for all
     (see `jaxnet.configure` for names and defaults). `validation`, `train` and `seed`: see `Job`.
     With `out` the run is kept in that folder, and `resume=True` goes on with what is there.
+    What trains together takes at most `memory` bytes by estimate (default: a quarter of the
+    host's, half of an accelerator's); `plan` tells beforehand.
     A configuration's result depends on its settings and seed, not on what trains beside it, up to
     rounding. Raises ConfigurationError, DataError or RunFolderError before anything is compiled.
 
@@ -51,16 +54,63 @@ def sweep(
     >>> result.best.settings["learning_rate"], len(result.diverged)
     (0.01, 1)
     """
+    space, dataset = _space(space), load(data) if isinstance(data, str) else data
+    job = Job(space, dataset.name, steps, seed, validation, train, settings)
+    return run_job(job, dataset, out=out, resume=resume, progress=progress, memory=memory)
+
+
+def plan(
+    space: Space | Sequence[Mapping[str, Any]],
+    data: DataSet | str = "fashion-mnist-mini",
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    validation: int | None = None,
+    train: int | None = None,
+    memory: float | int | None = None,
+    **settings: Any,
+) -> Plan:
+    """Return what `sweep` would do with these arguments: groups, chunks, programs, memory, work.
+
+    Nothing is compiled or trained. The errors are those of `sweep`.
+
+    >>> from jaxnet.sweeps import grid
+    >>> print(plan(grid(learning_rate=[1e-2, 1e-3], hidden=[[20], [30]]), memory=2e9))
+    4 configurations × 200 steps: 2 groups, 2 chunks, 2 programs to compile, 0.0128 TFLOP; ...
+    Split by hidden: each combination is a program of its own.
+    <BLANKLINE>
+    hidden  networks  at once  chunks  as arrays      MB   TFLOP
+    20      2         2        1       learning_rate  1.5  0.00511
+    30      2         2        1       learning_rate  2.1  0.00767
+    """
+    space, dataset = _space(space), load(data) if isinstance(data, str) else data
+    job = Job(space, dataset.name, steps, seed, validation, train, settings)
+    return plan_job(job, dataset, memory=memory)
+
+
+def plan_job(job: Job, data: DataSet, *, memory: float | int | None = None) -> Plan:
+    """Return what `run_job` would do; ConfigurationError if one network needs more than memory."""
+    budget = memory_budget() if memory is None else memory
+    features, classes = data.train_images[0].size, len(data.class_names)
+    found = make_plan(job.configurations(), features, classes, steps=job.steps, memory=budget)
+    if memory is not None:
+        for group in found.groups:
+            if group.bytes_per_network > memory:
+                raise ConfigurationError(
+                    f"memory: one network of hidden {group.structure.hidden}, batch size "
+                    f"{group.structure.batch_size} takes {group.bytes_per_network} bytes by "
+                    f"estimate, got a budget of {memory:.0f}: raise it, or shrink the network"
+                )
+    return found
+
+
+def _space(space: Space | Sequence[Mapping[str, Any]]) -> Space:
     if isinstance(space, Mapping):
         raise ConfigurationError(
             "sweep takes a space: write grid(**axes) for every combination of the lists in a "
             "dict, [settings] for one configuration"
         )
-    if not isinstance(space, Space):
-        space = Listed(space)
-    dataset = load(data) if isinstance(data, str) else data
-    job = Job(space, dataset.name, steps, seed, validation, train, settings)
-    return run_job(job, dataset, out=out, resume=resume, progress=progress)
+    return space if isinstance(space, Space) else Listed(space)
 
 
 def train(data: DataSet | str = "fashion-mnist-mini", **options: Any) -> SweepResult:
@@ -82,6 +132,7 @@ def run_job(
     out: Path | str | None = None,
     resume: bool = False,
     progress: bool = False,
+    memory: float | int | None = None,
 ) -> SweepResult:
     """Run a job on a data set already loaded; `sweep` says the rest."""
     started = time.perf_counter()
@@ -89,7 +140,7 @@ def run_job(
     splits = split(job, data)
     classes = len(data.class_names)
     features = data.train_images[0].size
-    chunks = plan_chunks(configurations, features, classes, memory=memory_budget())
+    chunks = plan_job(job, data, memory=memory).chunks
     _check_components(configurations, most=min(len(splits.train), features))
     for structure, numbers in {c.structure: list(c.numbers) for c in configurations}.items():
         if callable(structure.optimizer):

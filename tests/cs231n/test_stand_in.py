@@ -6,9 +6,10 @@ import pytest
 import jaxnet.cs231n
 from jaxnet.errors import ConfigurationError
 
-MODULES = """layers layer_utils fast_layers optim solver gradient_check data_utils vis_utils features
-    classifiers classifiers.neural_net classifiers.fc_net classifiers.cnn classifiers.softmax
-    classifiers.linear_svm classifiers.linear_classifier classifiers.k_nearest_neighbor"""
+MODULES = """layers layer_utils fast_layers optim solver gradient_check data_utils vis_utils
+    features classifiers classifiers.neural_net classifiers.fc_net classifiers.cnn
+    classifiers.softmax classifiers.linear_svm
+    classifiers.linear_classifier classifiers.k_nearest_neighbor"""
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Which configurations train together: all of them, once, and never more than fit."""
 
+import importlib
 import math
 from itertools import groupby
 
@@ -10,16 +11,24 @@ import numpy as np
 import pytest
 
 from jaxnet.configuration import configure
+from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
+from jaxnet.sweeps import grid, plan, sweep
 from jaxnet.sweeps.plan import (
+    make_plan,
     memory_budget,
     network_bytes,
-    plan_chunks,
     preprocessing_of,
     step_flops,
 )
 
+sweeps_module = importlib.import_module("jaxnet.sweeps.sweep")  # the name is that of the function
 FEATURES, CLASSES = 12, 3
+
+
+def planned(configurations, features, classes, *, memory):
+    return make_plan(configurations, features, classes, steps=10, memory=memory).chunks
+
 
 # Plain settings: what a strategy calls must not use `random`, as beartype does in `configure`.
 all_settings = st.lists(
@@ -50,7 +59,7 @@ memories = st.floats(1, 1e7)
 @hypothesis.settings(deadline=None)
 def test_every_plan(all_settings, memory):
     configurations = [configure(**settings) for settings in all_settings]
-    chunks = plan_chunks(configurations, FEATURES, CLASSES, memory=memory)
+    chunks = planned(configurations, FEATURES, CLASSES, memory=memory)
 
     # Every configuration once.
     assert sorted(i for chunk in chunks for i in chunk.ids) == list(range(len(configurations)))
@@ -84,14 +93,14 @@ def test_every_plan(all_settings, memory):
 
 def test_with_memory_for_all_there_is_one_chunk_a_group():
     same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
-    chunks = plan_chunks(same, FEATURES, CLASSES, memory=1e12)
+    chunks = planned(same, FEATURES, CLASSES, memory=1e12)
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [((0, 1, 2), 3), ((3, 4, 5), 3)]
 
 
 def test_a_group_is_cut_into_the_fewest_equal_parts():
     same = [configure(hidden=5, l2=i) for i in range(10)]
     each = network_bytes(same[0].structure, FEATURES, CLASSES)
-    chunks = plan_chunks(same, FEATURES, CLASSES, memory=4.5 * each)
+    chunks = planned(same, FEATURES, CLASSES, memory=4.5 * each)
     # 4 at most: three chunks are needed, and 10 over three is 4, 4, 2.
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [
         ((0, 1, 2, 3), 4),
@@ -106,12 +115,12 @@ def test_groups_of_one_preprocessing_run_one_after_another():
         for width in (3, 4)
         for method in ("none", "zca", "standardize")
     ]
-    chunks = plan_chunks(mixed, FEATURES, CLASSES, memory=1e12)
+    chunks = planned(mixed, FEATURES, CLASSES, memory=1e12)
     assert [chunk.ids for chunk in chunks] == [(0,), (3,), (1,), (4,), (2,), (5,)]
 
 
 def test_no_configurations_no_chunks():
-    assert plan_chunks([], FEATURES, CLASSES, memory=1e9) == []
+    assert planned([], FEATURES, CLASSES, memory=1e9) == []
 
 
 @pytest.mark.parametrize(
@@ -170,6 +179,46 @@ def test_the_default_sweep_is_few_chunks():
     from jaxnet.sweeps import find_preset
 
     configurations = find_preset("default").configurations()
-    chunks = plan_chunks(configurations, 784, 10, memory=2.0**31)
+    chunks = planned(configurations, 784, 10, memory=2.0**31)
     assert len(chunks) == 9  # 3 batch sizes × 3 widths, 16 rates and penalties each
     assert np.all([chunk.size == 16 for chunk in chunks])
+
+
+def test_a_plan_says_what_is_compiled_and_what_is_an_array():
+    space = grid(learning_rate=[1e-1, 1e-2], l2=[0, 1], hidden=[[5], [7, 6]], seed=[0, 1])
+    found = plan(space, steps=30, optimizer="adam", beta1=0.8)
+    assert (found.configurations, len(found.groups), found.programs) == (16, 4, 2)
+    assert found.split_by == ["hidden", "seed"]
+    assert {group.traced for group in found.groups} == {("learning_rate", "l2")}
+    work = sum(step_flops(configure(hidden=h).structure, 784, 10) for h in ((5,), (7, 6)))
+    assert found.flops == pytest.approx(30 * 8 * work)
+    assert found.bytes == 4 * network_bytes(configure(hidden=(7, 6)).structure, 784, 10)
+    text = str(found)
+    assert "16 configurations × 30 steps: 4 groups, 4 chunks, 2 programs to compile" in text
+    assert "Split by hidden, seed" in text
+    assert "7-6" in text
+
+
+def test_a_plan_is_what_the_sweep_does(monkeypatch):
+    called = []
+
+    def noted(configurations, *arguments, **options):
+        called.append(len(configurations))
+        return train_chunk(configurations, *arguments, **options)
+
+    train_chunk = sweeps_module.train_chunk
+    monkeypatch.setattr(sweeps_module, "train_chunk", noted)
+    space = grid(l2=[0, 1, 2], hidden=[[3], [4]])
+    each = network_bytes(configure(hidden=4).structure, 784, 10)
+    found = plan(space, steps=2, memory=2 * each)
+    sweep(space, steps=2, memory=2 * each)
+    assert called == [chunk.size for chunk in found.chunks] == [2, 2, 2, 2]
+
+
+def test_one_program_for_all_is_said_so():
+    assert "All share one program." in str(plan(grid(l2=[0, 1]), steps=2))
+
+
+def test_a_budget_below_one_network_is_refused():
+    with pytest.raises(ConfigurationError, match=r"hidden \(100,\), .* budget of 5"):
+        plan([{}], memory=5)
