@@ -205,6 +205,16 @@ def test_data_that_is_closed_over_is_not_answered_from_a_cache():
         assert check_grads(inner, (X,), grad=lambda x: 2.5 * jnp.ones(3)).verdict == "FAIL"
 
 
+def test_a_callback_is_not_answered_from_the_cache_of_another():
+    def calling(function):
+        like = jax.ShapeDtypeStruct((3,), np.float64)
+        return lambda x: jnp.sum(jax.pure_callback(lambda v: function(np.asarray(v)), like, x))
+
+    assert check_grads(calling(np.sin), (X,), grad=jnp.cos).verdict == "PASS"
+    assert check_grads(calling(np.cos), (X,), grad=jnp.cos).verdict == "FAIL"
+    assert check_grads(calling(np.cos), (X,), grad=lambda x: -jnp.sin(x)).verdict == "PASS"
+
+
 def test_surrogates_are_compared_with_autodiff_only():
     def straight_through(x):
         return jnp.sum(x + jax.lax.stop_gradient(jnp.round(x) - x))
