@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.arguments import Arguments
+from jaxnet.gradcheck.blame import name_and_text, told
 from jaxnet.gradcheck.directions import scale
 from jaxnet.gradcheck.program import LoopProgram, Program
 from jaxnet.gradcheck.trace import Traced, trace
@@ -65,7 +66,6 @@ class Subject:
     notes: list[str] = field(default_factory=list)
     manual_trace: Traced | None = None
     autodiff_trace: Traced | None = None
-    autodiff_error: Exception | None = None
 
     @contextlib.contextmanager
     def scope(self):
@@ -120,20 +120,19 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
                 return subject
             why = "f computes in float32 whatever its arguments are"
         else:
-            why = f"f raises {type(error).__name__} in float64 ({_first_line(error)})"
+            text = told(error)
+            why = f"f raises in float64 ({text})"
             try:
                 problem.f(*problem.arguments.rebuild([x.value for x in problem.arguments.leaves]))
             except Exception as own:
+                also = "" if told(own) == text else f"; in float64 {text}"
+                name, words = name_and_text(own)
                 raise ConfigurationError(
-                    f"f raised {type(own).__name__} on the given arguments: {_first_line(own)}"
+                    f"f raised {name} on the given arguments: {words}{also}"
                 ) from own
     subject = _prepare(problem, np.float32, False)
     subject.notes.append(f"{why}: checked in float32 only, with coarser bounds")
     return subject
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
