@@ -5,7 +5,7 @@ that has something to say wins.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +21,23 @@ def hint(
     parameter: np.ndarray | None = None,
     dimensions: Mapping[str, int] = {},
     bound: np.ndarray | float = 0.0,
+    cotangent: float | None = 1.0,
+    sizes: Collection[int] = (),
 ) -> str | None:
     """Return the likely cause of manual − reference, or None where they agree within the bound.
 
     `parameter` is the leaf itself (for terms in proportion to it), `dimensions` name sizes that a
-    factor may come from, `bound` is the absolute error of the reference, one or one an entry.
-    L2 and L1 terms are named for a positive cotangent: with a negative one, give both gradients
-    negated.
+    factor may come from, `sizes` are further ones without a name, `bound` is the absolute error of
+    the reference, one or one an entry. `cotangent` is that of the scalar loss: terms of its own
+    gradient, such as an L2 term, appear multiplied by it; None where there is no such number.
 
     >>> g = np.arange(1.0, 7.0).reshape(2, 3)
     >>> hint(g / 16, g, dimensions={"batch": 16})
     'factor 0.0625 = 1/16 = 1/batch: a mean where a sum belongs, or divided once too often'
     >>> hint(g + 0.01 * g**2, g, parameter=g**2)
     'difference = 0.01·parameter: an L2 term counted twice, or one that the loss does not have'
+    >>> hint(g + 0.01 * g**2, g, parameter=g**2, cotangent=-2.0)
+    'difference = −0.005·parameter: an L2 term missing, or half of one'
     >>> hint(g, g) is None
     True
     """
@@ -49,7 +53,7 @@ def hint(
     if parameter is not None:
         parameter = np.atleast_1d(np.asarray(parameter, np.float64))
     named = {name: size for name, size in dimensions.items() if size > 1}
-    case = _Case(manual, reference, bound, parameter, named)
+    case = _Case(manual, reference, bound, parameter, named, cotangent, frozenset(sizes))
     with np.errstate(all="ignore"):
         if text := _not_finite(case):
             return text
@@ -67,6 +71,8 @@ class _Case:
     bound: np.ndarray
     parameter: np.ndarray | None
     dimensions: Mapping[str, int]
+    cotangent: float | None = 1.0
+    sizes: frozenset[int] = frozenset()
 
     def __post_init__(self):
         self.d = self.a - self.n
@@ -144,11 +150,13 @@ def _meaning(factor: float, case: _Case) -> str | None:
         if abs(abs(factor) / value - 1) < near and name not in names:
             names.append(name)
             cause = cause or why
+    size = 1 / abs(factor)
+    if not names and (unnamed := _unnamed(factor, near, case)):
+        return unnamed
     if factor < 0:
         cause = f"sign flipped; {cause}" if cause else "sign flipped"
     if not names and abs(factor + 1) >= near:
         return None
-    size = 1 / abs(factor)
     if size > 2 and abs(size - round(size)) < near * size:
         names.insert(0, f"1/{round(size)}")
     elif names and abs(factor) == round(abs(factor)) > 2:
@@ -156,6 +164,21 @@ def _meaning(factor: float, case: _Case) -> str | None:
     sign = "−" if factor < 0 else ""
     shown = [f"{sign}{name}" for name in dict.fromkeys(names) if name != f"{abs(factor):.4g}"]
     return "".join(f" = {name}" for name in shown) + f": {cause}"
+
+
+def _unnamed(factor: float, near: float, case: _Case) -> str | None:
+    """Return " = 1/n: cause" where some axis of the program, no argument's, has n entries."""
+    flipped = "sign flipped; " if factor < 0 else ""
+    inverse = "−1/" if factor < 0 else "1/"
+    for value, sign, cause in (
+        (abs(factor), None, "a sum where a mean belongs"),
+        (1 / abs(factor), inverse, "a mean where a sum belongs, or divided once too often"),
+    ):
+        n = round(value)
+        if n > 2 and n in case.sizes and abs(value / n - 1) < near:
+            shown = f" = {sign}{n}" if sign else ""
+            return f"{shown}: {flipped}{cause} (f has an axis of {n}: its batch?)"
+    return None
 
 
 def _candidates(case: _Case) -> Iterator[tuple[float, str, str]]:
@@ -264,12 +287,7 @@ def _l2(case: _Case) -> str | None:
     factor = _slope(case.d, case.parameter)
     if factor == 0 or not case.same(case.d, factor * case.parameter, slack=2.0):
         return None
-    if factor < 0:
-        return f"difference = −{-factor:.4g}·parameter: an L2 term missing, or half of one"
-    return (
-        f"difference = {factor:.4g}·parameter: an L2 term counted twice, or one that the loss "
-        f"does not have"
-    )
+    return _penalty(case, factor, "parameter", "an L2 term", "missing, or half of one")
 
 
 def _l1(case: _Case) -> str | None:
@@ -283,8 +301,17 @@ def _l1(case: _Case) -> str | None:
         or not case.same(case.d, factor * sign, slack=2.0)
     ):
         return None
-    kind = "missing" if factor < 0 else "counted twice, or one that the loss does not have"
-    return f"difference = {factor:.4g}·sign(parameter): an L1 term {kind}"
+    return _penalty(case, factor, "sign(parameter)", "an L1 term", "missing")
+
+
+def _penalty(case: _Case, factor: float, of: str, term: str, missing: str) -> str:
+    """Name a term of the loss that the gradient lacks or has once too often, by its sign."""
+    extra = "counted twice, or one that the loss does not have"
+    if not case.cotangent:  # weights of either sign: which of the two it is cannot be told
+        return f"difference in proportion to {of}: {term} {missing}, {extra}"
+    factor /= case.cotangent
+    sign, kind = ("−", missing) if factor < 0 else ("", extra)
+    return f"difference = {sign}{abs(factor):.4g}·{of}: {term} {kind}"
 
 
 def _constant(case: _Case) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.gradcheck.case import Case, norm, relative
+from jaxnet.gradcheck.dimensions import axis_sizes
 from jaxnet.gradcheck.directions import Directions
 from jaxnet.gradcheck.judge import Findings, Settings, probe, probe_coordinates
 from jaxnet.gradcheck.locate import largest, locate, sites, worst_entry
@@ -178,8 +179,21 @@ def _hint(
     if reference is not case.autodiff:
         bound = max(bound, float(np.max(findings.bound)) / float(np.min(findings.lines.norms())))
     return hint(
-        case.manual, reference, parameter=parameter, dimensions=dict(dimensions), bound=bound
+        case.manual,
+        reference,
+        parameter=parameter,
+        dimensions=dict(dimensions),
+        bound=bound,
+        cotangent=_scalar_cotangent(case),
+        sizes=axis_sizes(case.subject),
     )
+
+
+def _scalar_cotangent(case: Case) -> float | None:
+    """Return the cotangent of a scalar loss, which is known; None for random weights of outputs."""
+    cotangent = case.subject.program.cotangent
+    single = len(cotangent) == 1 and np.size(cotangent[0]) == 1
+    return float(np.ravel(cotangent[0])[0]) if single else None
 
 
 def _who(case: Case, findings: Findings) -> str:

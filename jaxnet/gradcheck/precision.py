@@ -1,6 +1,5 @@
 """Gradients in the arguments' own dtype against those in float64 at the same rounded inputs."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +64,6 @@ def compare_in_own_dtype(
     leaves: list[LeafReport],
     manual: list[Any],
     ad: list[np.ndarray] | None,
-    dimensions: Mapping[str, int],
 ) -> tuple[list[LeafReport], list[str]]:
     """Run the gradient under test on the arguments as they are, and compare with float64."""
     arguments = subject.problem.arguments

@@ -10,6 +10,7 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck import exact, precision
 from jaxnet.gradcheck.case import Case
+from jaxnet.gradcheck.dimensions import dimensions
 from jaxnet.gradcheck.gradients import autodiff, manual_gradient
 from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.leaf import examine
@@ -69,7 +70,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     if second is not None and any(case.differences().any() for case in cases):
         for case, spread in zip(cases, precision.spread(subject, second), strict=True):
             case.spread = spread
-    dimensions = _dimensions(subject)
+    named = dimensions(subject)
     leaves: list[LeafReport] = []
     noise = None
     recheck = _rechecker(subject, settings)
@@ -83,16 +84,16 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
             leaves.append(LeafReport(**base, verdict=FAIL, reason=text))
             continue
         if expected == "surrogate":
-            leaves.append(_surrogate(case, dimensions))
+            leaves.append(_surrogate(case, named))
             continue
         with subject.scope():
-            found, more, findings = examine(case, settings, recheck, dimensions)
+            found, more, findings = examine(case, settings, recheck, named)
         leaves.append(found)
         notes += more
         if findings is not None:
             noise = max(noise or 0.0, findings.noise)
     if expected != "surrogate":
-        leaves, more = precision.compare_in_own_dtype(subject, leaves, manual, ad, dimensions)
+        leaves, more = precision.compare_in_own_dtype(subject, leaves, manual, ad)
         notes += more
     with subject.scope():
         checks.append(exact.dot_test(subject, ad, noise or 0.0))
@@ -161,11 +162,11 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
     return recheck
 
 
-def _surrogate(case: Case, dimensions: dict[str, int]) -> LeafReport:
+def _surrogate(case: Case, named: dict[str, int]) -> LeafReport:
     """Compare with autodiff only."""
     from jaxnet.gradcheck.leaf import compare_with_autodiff
 
-    return compare_with_autodiff(case, dimensions)
+    return compare_with_autodiff(case, named)
 
 
 def _undetermined(
@@ -190,27 +191,3 @@ def _undetermined(
         mode=settings.mode,
         tested=subject.tested,
     )
-
-
-def _dimensions(subject: Subject) -> dict[str, int]:
-    """Return the sizes of axes by name, for hints: the batch first."""
-    arguments = subject.problem.arguments
-    dimensions: dict[str, int] = {}
-    for position in arguments.constants:
-        shape = np.shape(arguments.everything[position])
-        if shape and "batch" not in dimensions:
-            dimensions["batch"] = shape[0]
-    _, floats, shapes = subject.out
-    out = shapes[floats[0]][0]
-    if out:
-        dimensions.setdefault("batch", out[0])
-    for position, path in enumerate(arguments.paths):
-        shape = np.shape(arguments.everything[position]) if position in _arrays(arguments) else ()
-        for axis, size in enumerate(shape):
-            if size > 1 and size not in dimensions.values():
-                dimensions[f"{path}.shape[{axis}]"] = size
-    return dimensions
-
-
-def _arrays(arguments: Any) -> set[int]:
-    return {*arguments.constants, *(leaf.position for leaf in arguments.leaves)}

@@ -223,6 +223,11 @@ def _cotangent(problem: Problem, out: Any, values: list[np.ndarray]) -> list[Any
                 raise ConfigurationError(
                     f"cotangent= expects the shape of f's output, {v.shape}, got {g.shape}"
                 )
+        if problem.grad is not None and any(np.any(g != 1) for g in given):
+            raise ConfigurationError(
+                "cotangent= weights what backward= or a custom rule gets, but grad= is the "
+                "gradient of f itself: leave cotangent= out, or put its factor into f and grad"
+            )
         return given
     if len(values) == 1 and values[0].shape == ():
         return [np.ones((), values[0].dtype)]

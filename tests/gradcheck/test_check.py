@@ -356,6 +356,7 @@ def test_refusals_say_what_to_change():
     refused("not both", square, (X,), grad=jnp.sin, backward=jnp.sin)
     refused("2 entries", lambda x, y: square(x) + square(y), (X, X), grad=lambda x, y: (x,) * 3)
     refused("structure", lambda x: x, (X,), cotangent=(X, X))
+    refused("leave cotangent= out", square, (X,), grad=lambda x: 2 * x, cotangent=np.array(-1.0))
 
 
 def test_what_jax_cannot_differentiate_needs_a_gradient():
