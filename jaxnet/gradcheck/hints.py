@@ -142,7 +142,8 @@ def _plain(factor: float, case: _Case) -> str:
 
 def _meaning(factor: float, case: _Case) -> str | None:
     """Return " = name: cause" for a factor that has one."""
-    near = max(1e-6, 2 * case.noise / max(np.linalg.norm(case.n), 1e-300) / max(abs(factor), 1e-9))
+    near = 2 * case.noise / max(np.linalg.norm(case.n), 1e-300) / max(abs(factor), 1e-9)
+    near = max(1e-6, float(near))
     if near > 1e-3:
         return None
     names, cause = [], ""

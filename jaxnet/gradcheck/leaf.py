@@ -51,7 +51,12 @@ def examine(
     kinks: tuple[str, ...] = ()
     reason = None
     if kinked.any() and verdict in (FAIL, KINK, PASS):
-        kinks = sites(case, findings)
+        kinks, unread = sites(case, findings)
+        if unread:
+            notes.append(
+                f"{leaf.path}: the kink is not located, it may hide in {unread}, which cannot "
+                f"be read"
+            )
         verdict = max(verdict, KINK, key=[PASS, KINK, INCONCLUSIVE, FAIL].index)
         by_coordinate = not isinstance(findings.lines, Directions)
         clear_failure = bool(np.any((findings.state == FAIL) & ~kinked))

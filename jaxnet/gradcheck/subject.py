@@ -64,8 +64,9 @@ class Subject:
     tested: str = ""
     beside: bool = False  # not at the given arguments but near them
     notes: list[str] = field(default_factory=list)
-    manual_trace: Traced | None = None
+    manual_trace: Any = None  # Traced, or EAGER for a gradient that cannot be
     autodiff_trace: Traced | None = None
+    signature: list[Any] = field(default_factory=list)  # the branches of f, read once
 
     @contextlib.contextmanager
     def scope(self):
