@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.case import Case, norm, relative
+from jaxnet.gradcheck.case import BOTH_ZERO, ZERO, Case, norm, relative
 from jaxnet.gradcheck.dimensions import axis_sizes
 from jaxnet.gradcheck.directions import Directions
-from jaxnet.gradcheck.judge import Findings, Settings, probe, probe_coordinates
+from jaxnet.gradcheck.judge import FLAT, Findings, Settings, probe, probe_coordinates
 from jaxnet.gradcheck.locate import largest, locate, sites, worst_entry
 from jaxnet.gradcheck.report import (
     FAIL,
@@ -20,8 +20,8 @@ from jaxnet.gradcheck.report import (
     worst_of,
 )
 
+_RATIO = 1e-3  # difference to autodiff from which on it may be of nothing but rounding errors
 _UNSEEN = 1e-6  # relative difference to autodiff that must not go unjudged
-_FLAT = 1e-10  # a derivative this far below the value's own size counts as zero
 
 
 Recheck = Callable[[int], str]
@@ -46,6 +46,7 @@ def examine(
         base["versus_autodiff"] = relative(case.manual, case.autodiff)
     findings, parts = _measure(case, settings)
     case.noise = findings.noise
+    base |= _zeros(case, findings, base.get("versus_autodiff"))
     verdict = findings.verdict
     kinked = findings.jump != 0
     kinks: tuple[str, ...] = ()
@@ -126,14 +127,28 @@ def _measure(case: Case, settings: Settings) -> tuple[Findings, dict[str, Any]]:
             all_findings.append(sampled)
             if worst_of(sampled.verdict, findings.verdict) != findings.verdict:
                 findings = sampled
-    difference, bound = findings.relative()
+    difference, bound, zero = findings.relative()
     parts = {
         "versus_numeric": difference,
+        "numeric_zero": zero,
         "bound": bound,
         "unresolved": int(sum(f.unresolved.sum() for f in all_findings)),
         "lines": sum(len(f.lines) for f in all_findings),
     }
     return findings, parts
+
+
+def _zeros(case: Case, findings: Findings, ratio: float | None) -> dict[str, Any]:
+    """Say where autodiff is zero but for rounding: the ratio to it would be one of errors."""
+    if case.autodiff is None or ratio is None or ratio <= _RATIO:
+        both = ratio == 0 and not np.any(case.manual)
+        return {"autodiff_zero": BOTH_ZERO} if both else {}
+    exactly = not np.any(case.autodiff)
+    if not exactly and not findings.vanishes(findings.lines.project(case.autodiff)):
+        return {}
+    if findings.vanishes(findings.manual) and not case.differences().any():
+        return {"versus_autodiff": 0.0, "autodiff_zero": BOTH_ZERO}
+    return {"versus_autodiff": 1.0, "autodiff_zero": ZERO}
 
 
 def _arbitrate(
@@ -233,7 +248,7 @@ def _blind(findings: Findings) -> bool:
     """Whether no line resolves a derivative that could matter: a second opinion would be needed."""
     if not findings.unresolved.all() or not np.any(findings.manual):
         return False
-    return float(np.min(findings.bound)) > _FLAT * findings.magnitude
+    return float(np.min(findings.bound)) > FLAT * findings.magnitude
 
 
 def _not_finite(
