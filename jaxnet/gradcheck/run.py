@@ -101,7 +101,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     zero = [leaf.path for leaf in leaves if leaf.norm == 0]
     if zero:
         notes.append(f"the gradient is exactly zero in {', '.join(zero)}")
-    notes += [] if subject.beside else degenerate(subject, manual)
+    notes += [] if subject.beside else degenerate(subject, manual, leaves)
     verdict = worst_of(verdict, *(leaf.verdict for leaf in leaves))
     if program.why_loop is not None:
         notes.append("f cannot be evaluated at many points at once: done one by one, slowly")
