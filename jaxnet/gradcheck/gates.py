@@ -8,9 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxnet.gradcheck import kinks
-from jaxnet.gradcheck.kinks import Site
+from jaxnet.gradcheck.equations import (
+    CALLS,
+    JAX_FILES,
+    evaluate,
+    inputs_of,
+    open_program,
+    source_of,
+    value_of,
+)
 from jaxnet.gradcheck.program import LoopProgram
+from jaxnet.gradcheck.sites import Site, named, site_of
 from jaxnet.gradcheck.subject import Subject
 from jaxnet.gradcheck.trace import Traced, compiled, walk
 
@@ -64,11 +72,11 @@ def _walk(program, consts, values, moving, caller, compared, found):
 
     `compared` has the operand of each comparison with zero, by the identity of its result.
     """
-    env = dict(zip(kinks._inputs(program), (*consts, *values), strict=True))
+    env = dict(zip(inputs_of(program), (*consts, *values), strict=True))
     depends = {v for v, yes in zip(program.invars, moving, strict=True) if yes}
 
     def read(atom):
-        return kinks._value(atom) if isinstance(atom, core.Literal) else env[atom]
+        return value_of(atom) if isinstance(atom, core.Literal) else env[atom]
 
     def varies(atom):
         return not isinstance(atom, core.Literal) and atom in depends
@@ -76,21 +84,21 @@ def _walk(program, consts, values, moving, caller, compared, found):
     for eqn in program.eqns:
         name, operands = eqn.primitive.name, [read(v) for v in eqn.invars]
         moves = [varies(v) for v in eqn.invars]
-        site = caller or kinks._site(eqn)
-        if name in kinks._CALLS and any(moves):
-            inner, inner_consts = kinks._open(eqn.params[kinks._CALLS[name]])
-            within = caller or (site if kinks._source(inner)[0].startswith(kinks._JAX) else None)
+        site = caller or site_of(eqn)
+        if name in CALLS and any(moves):
+            inner, inner_consts = open_program(eqn.params[CALLS[name]])
+            within = caller or (site if source_of(inner)[0].startswith(JAX_FILES) else None)
             results, moved = _walk(inner, inner_consts, operands, moves, within, compared, found)
         else:
-            results, moved = kinks._evaluate(eqn, operands), [any(moves)] * len(eqn.outvars)
+            results, moved = evaluate(eqn, operands), [any(moves)] * len(eqn.outvars)
         if name == "max" and any(moves) and (gated := _beside_zero(eqn, operands)) is not None:
-            found.append((kinks._named(site, eqn), gated))
+            found.append((named(site, eqn), gated))
         elif name in _COMPARISONS and any(moves):
             compared[id(results[0])] = (_beside_zero(eqn, operands), results[0])
         elif name == "select_n" and id(operands[0]) in compared:
             x, _ = compared[id(operands[0])]
             if x is not None and any(x is case for case in operands[1:]):
-                found.append((kinks._named(site, eqn), x))
+                found.append((named(site, eqn), x))
         env.update(zip(eqn.outvars, results, strict=True))
         depends.update(v for v, yes in zip(eqn.outvars, moved, strict=True) if yes)
     return [read(v) for v in program.outvars], [varies(v) for v in program.outvars]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxnet.gradcheck import kinks
-from jaxnet.gradcheck.kinks import Site
+from jaxnet.gradcheck.equations import programs_in
+from jaxnet.gradcheck.sites import Site, site_of
 
 
 def means_of_one(program: Any) -> Iterator[Site]:
@@ -25,8 +25,8 @@ def means_of_one(program: Any) -> Iterator[Site]:
             if above is not None and above.primitive.name == "reduce_sum":
                 rows = above.invars[0].aval.shape[0] if 0 in above.params["axes"] else None
                 if rows == 1 or eqn.invars[1].val == 1:
-                    yield kinks._site(eqn)
-        for inner in kinks._programs(eqn.params):
+                    yield site_of(eqn)
+        for inner in programs_in(eqn.params):
             yield from means_of_one(inner)
 
 

@@ -18,6 +18,7 @@ from jaxnet.gradcheck.matching import SKIPPED, Matched
 from jaxnet.gradcheck.notes import degenerate
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafReport, Report, worst_of
 from jaxnet.gradcheck.subject import Subject
+from jaxnet.gradcheck.surrogate import compare_with_autodiff
 
 
 def run(subject: Subject, settings: Settings, expected: str | None = None) -> Report:
@@ -84,7 +85,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
             leaves.append(LeafReport(**base, verdict=FAIL, reason=text))
             continue
         if expected == "surrogate":
-            leaves.append(_surrogate(case, named))
+            leaves.append(compare_with_autodiff(case, named))
             continue
         with subject.scope():
             found, more, findings = examine(case, settings, recheck, named)
@@ -160,13 +161,6 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
         return verdict
 
     return recheck
-
-
-def _surrogate(case: Case, named: dict[str, int]) -> LeafReport:
-    """Compare with autodiff only."""
-    from jaxnet.gradcheck.leaf import compare_with_autodiff
-
-    return compare_with_autodiff(case, named)
 
 
 def _undetermined(
