@@ -101,8 +101,9 @@ def take_apart(
             leaves.append(Leaf(name, argument, position, value))
         elif argument in selected and _is_complex(value):
             raise ConfigurationError(
-                f"{name} is complex ({value.dtype}), which is not supported: pass its real and "
-                f"imaginary parts as two arguments, or leave it out with argnums="
+                f"{name} is complex ({_kind(value)}), which is not supported: split it, pass the "
+                f"real and imaginary parts as two arguments x and y, and compute x + 1j * y in f; "
+                f"or leave it out with argnums="
             )
         elif _is_array(value):
             constants.append(position)

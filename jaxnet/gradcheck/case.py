@@ -50,7 +50,11 @@ def norm(a: np.ndarray) -> float:
     return size * float(np.sqrt(np.sum((a / size) ** 2)))
 
 
+ZERO, BOTH_ZERO = "zero", "both zero"
+
+
 def relative(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |a − b| / |b|, by norms."""
-    below = norm(b) or norm(a)
-    return norm(np.asarray(a - b)) / below if below else 0.0
+    """Return |a − b| / |b|, by norms; 1 for b = 0."""
+    if not np.any(b):
+        return float(np.any(a))
+    return float(min(norm(np.asarray(a - b)) / norm(b), np.finfo(float).max))

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.errors import ConfigurationError
+from jaxnet.gradcheck.blame import blamed
 from jaxnet.gradcheck.matching import SKIPPED, Matched, match
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.subject import UNTRACEABLE, Subject, as_given, caller
@@ -20,13 +22,22 @@ def manual_gradient(subject: Subject, *, scoped: bool = True) -> Matched:
 
     Outside the scope it runs under the user's own precision settings.
     """
+    name = "grad=" if subject.problem.grad is not None else "backward="
+    beside = "near" if subject.beside else "on"
+    dtype = subject.dtype.name if scoped else "their own dtype"
+    with blamed(name, f"{beside} the given arguments in {dtype}"):
+        return _manual_gradient(subject, scoped)
+
+
+def _manual_gradient(subject: Subject, scoped: bool) -> Matched:
     problem, program = subject.problem, subject.program
     arguments = problem.arguments
 
     def run(variables, constants, cotangent):
         args = arguments.rebuild(variables, constants)
         if problem.backward is not None:
-            result = problem.f(*args)
+            with blamed("f", "before backward= runs"):
+                result = problem.f(*args)
             structure, floats, shapes = subject.out
             leaves: list[Any] = [np.zeros(s, jax.dtypes.float0) for s, _ in shapes]
             for i, weight in zip(floats, cotangent, strict=True):
@@ -60,12 +71,20 @@ EAGER: Any = object()
 
 
 def autodiff(subject: Subject, f: Callable | None = None) -> tuple[list[np.ndarray], list[Any]]:
-    """Return gradients and outputs by reverse-mode autodiff of f, or of another function."""
+    """Return gradients and outputs by reverse-mode autodiff of f, or of a reference."""
+    where = "near the given arguments" if subject.beside else "on the given arguments"
+    with blamed("autodiff of f" if f is None else "autodiff of reference=", where):
+        return _autodiff(subject, f)
+
+
+def _autodiff(subject: Subject, f: Callable | None) -> tuple[list[np.ndarray], list[Any]]:
     program = subject.program
     call = caller(subject.problem, f)
 
     def run(variables, constants, cotangent):
         outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
+        if f is not None:
+            _demand_same_outputs(subject, outputs)
         weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
         return [*pull(weights)[0], *outputs], None
 
@@ -79,7 +98,16 @@ def autodiff(subject: Subject, f: Callable | None = None) -> tuple[list[np.ndarr
                 subject.autodiff_trace = traced
         results = traced.run(*inputs)
     count = len(program.variables)
-    return [np.asarray(g, np.float64) for g in results[:count]], results[count:]
+    values = [np.asarray(value) for value in results[count:]]  # an error of a callback shows here
+    return [np.asarray(g, np.float64) for g in results[:count]], values
+
+
+def _demand_same_outputs(subject: Subject, outputs: list[Any]) -> None:
+    expected, got = ([np.shape(x) for x in xs] for xs in (subject.program.values, outputs))
+    if expected != got:
+        raise ConfigurationError(
+            f"reference= expects the outputs of f, of shapes {expected}, got {got}: return the same"
+        )
 
 
 def _is_given(entry: Any) -> bool:

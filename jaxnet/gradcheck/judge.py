@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.gradcheck.case import BOTH_ZERO, ZERO
 from jaxnet.gradcheck.directions import (
     Lines,
     coordinates,
@@ -19,6 +20,7 @@ from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, worst_of
 
 _ROUNDING = 32  # units of rounding allowed to the gradient under test itself
 _TOO_NOISY = 1e8  # rounding units of noise, from which on numeric derivatives prove nothing
+FLAT = 1e-10  # a derivative this far below the value's own size counts as zero
 _RESOLVED = 1e-3  # a bound below this fraction of the derivative resolves it
 
 
@@ -55,15 +57,29 @@ class Findings:
         """Whether the bound exceeds a thousandth of the derivative, by line."""
         return self.bound > _RESOLVED * np.fmax(abs(self.numeric), abs(self.manual))
 
-    def relative(self) -> tuple[float | None, float | None]:
-        """Return the largest difference and bound, relative to the largest derivative."""
+    def relative(self) -> tuple[float | None, float | None, str | None]:
+        """Return the largest difference and bound, relative to the largest derivative.
+
+        The third is "zero" where all derivatives vanish, and "both zero" where the gradient does,
+        too: what is left is the noise of f, and a ratio of it means nothing.
+        """
         good = np.isfinite(self.numeric)
         if not good.any():
-            return None, None
-        size = float(np.max(np.fmax(abs(self.numeric[good]), 0)))
+            return None, None, None
+        if self.vanishes(self.numeric):
+            vanish = self.vanishes(self.manual)
+            return (0.0, None, BOTH_ZERO) if vanish else (1.0, None, ZERO)
+        numeric = float(np.max(abs(self.numeric[good])))
         difference = float(np.max(abs(self.manual - self.numeric)[good]))
         bound = float(np.max(self.bound[good]))
-        return (difference / size, bound / size) if size else (difference, bound)
+        return difference / numeric, bound / numeric, None
+
+    def vanishes(self, derivatives: np.ndarray) -> bool:
+        """Whether derivatives along the lines are zero as far as the noise of f tells."""
+        good = np.isfinite(self.numeric)
+        flat = max(FLAT, 1e3 * self.lines.program.unit) * self.magnitude
+        allowed = np.fmin(self.bound, flat)
+        return bool(np.all(abs(derivatives[good]) <= allowed[good]))
 
 
 def probe(

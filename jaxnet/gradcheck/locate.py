@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.gradcheck.blame import told
 from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.directions import Directions, measure
 from jaxnet.gradcheck.judge import Findings, Settings, probe_coordinates
+from jaxnet.gradcheck.kinks import SignatureFunction, signature_function, sites_near
 from jaxnet.gradcheck.numeric import LADDER, SINGLE
 from jaxnet.gradcheck.report import FAIL, Entry
 
@@ -84,12 +86,14 @@ def worst_entry(case: Case, located: Findings | None) -> tuple[Entry | None, np.
     return entry, trusted
 
 
-def sites(case: Case, findings: Findings) -> tuple[str, ...]:
-    """Return the primitives and source lines of the kinks along the lines that meet one."""
-    from jaxnet.gradcheck.kinks import sites_near
+def sites(case: Case, findings: Findings) -> tuple[tuple[str, ...], str]:
+    """Return the primitives and source lines of the kinks along the lines that meet one.
 
+    Where there are none, the second result says what could not be read, if anything.
+    """
     problem, program = case.subject.problem, case.subject.program
     lines: Any = findings.lines
+    function = signature_of(case.subject)
     names: dict[str, None] = {}
     worst = np.argsort(-abs(findings.jump))[:4]
     for row in worst[findings.jump[worst] != 0]:
@@ -106,13 +110,23 @@ def sites(case: Case, findings: Findings) -> tuple[str, ...]:
         here = problem.arguments.rebuild(program.variables)
         with case.subject.scope():
             try:
-                found = sites_near(problem.f, here, *points)
-            except Exception:  # a program that cannot be interpreted: the kink stays unnamed
-                return ()
+                found = sites_near(function, here, *points)
+            except Exception as error:  # read, but it cannot be run
+                return (), f"the program, which raised {told(error, 200)}"
         names |= dict.fromkeys(str(site) for site in found)
         if len(names) >= 3:
             break
-    return tuple(names)[:3]
+    hidden = [str(site) if site.line else site.primitive for site in function.unread]
+    return tuple(names)[:3], "" if names else ", ".join(dict.fromkeys(hidden))
+
+
+def signature_of(subject: Any) -> SignatureFunction:
+    """Return what reads the branches of f, made once a check."""
+    if not subject.signature:
+        here = subject.problem.arguments.rebuild(subject.program.variables)
+        with subject.scope():
+            subject.signature.append(signature_function(subject.problem.f, *here))
+    return subject.signature[0]
 
 
 _SUSPECTS = 8  # entries where manual and autodiff differ most, measured one by one

@@ -78,7 +78,8 @@ def _entry(leaf: Leaf, value: Any) -> tuple[Any, str | None]:
         value = np.asarray(value)
         dtype = value.dtype
     if not jnp.issubdtype(dtype, jnp.floating) and not isinstance(value, (int, float)):
-        return None, f"gradient of dtype {dtype}, expected floats: convert with astype"
+        what = "return its real part" if dtype.kind == "c" else "convert with astype"
+        return None, f"gradient of dtype {dtype}, expected floats: {what}"
     if np.shape(value) != leaf.shape:
         return None, f"gradient of shape {np.shape(value)}, expected {leaf.shape}"
     return value, None

@@ -1,6 +1,5 @@
 """Gradients in the arguments' own dtype against those in float64 at the same rounded inputs."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.errors import ConfigurationError
+from jaxnet.gradcheck.blame import blamed
 from jaxnet.gradcheck.gradients import autodiff, manual_gradient
 from jaxnet.gradcheck.program import LoopProgram
-from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
+from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Entry, LeafReport
 from jaxnet.gradcheck.subject import Subject, caller
 from jaxnet.gradcheck.trace import trace
 
@@ -63,7 +64,6 @@ def compare_in_own_dtype(
     leaves: list[LeafReport],
     manual: list[Any],
     ad: list[np.ndarray] | None,
-    dimensions: Mapping[str, int],
 ) -> tuple[list[LeafReport], list[str]]:
     """Run the gradient under test on the arguments as they are, and compare with float64."""
     arguments = subject.problem.arguments
@@ -74,9 +74,8 @@ def compare_in_own_dtype(
         return leaves, ["f cannot be traced: its gradient in the arguments' own dtype not checked"]
     try:
         low, value, other = _own_gradients(subject)
-    except Exception as error:
-        text = (str(error).strip().splitlines() or [""])[0][:160]
-        return leaves, [f"the gradient in the arguments' own dtype raised: {text}"]
+    except ConfigurationError as error:
+        return _unjudged(leaves, f"right in float64, but {error}: {_REMEDY}"), []
     unit = max(float(jnp.finfo(d).eps) / 2 for d in dtypes)
     true = sum(
         float(np.sum(np.asarray(c, np.float64) * np.asarray(v, np.float64)))
@@ -106,6 +105,20 @@ def compare_in_own_dtype(
         dtype = arguments.leaves[number].dtype
         result.append(_judge(leaf, got, want, rival, dtype, largest, notes))
     return result, notes
+
+
+_REMEDY = (
+    "make it run there, say by casting its constants with astype(x.dtype), or give float64 "
+    "arguments to have it checked in float64 only"
+)
+
+
+def _unjudged(leaves: list[LeafReport], reason: str) -> list[LeafReport]:
+    """Return the leaves without a verdict where they had a good one."""
+    return [
+        replace(leaf, verdict=INCONCLUSIVE, reason=reason) if leaf.verdict in (PASS, KINK) else leaf
+        for leaf in leaves
+    ]
 
 
 def _rms(gradient: Any) -> float:
@@ -165,6 +178,10 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
     """Return the gradient under test, the value and autodiff's gradient in the own dtypes."""
     problem, arguments = subject.problem, subject.problem.arguments
     call = caller(problem)
+    has_manual = problem.grad is not None or problem.backward is not None
+    where = (
+        f"on the given arguments in {', '.join(sorted({x.dtype.name for x in arguments.leaves}))}"
+    )
     with jax.enable_x64(bool(_CONFIG.jax_enable_x64)):
         variables = [jnp.asarray(leaf.value) for leaf in arguments.leaves]
         constants = arguments.held()
@@ -177,18 +194,31 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
             ]
             return [*pull(cotangent)[0], *outputs], None
 
-        results = trace(differentiate, variables, constants, weights).run(
-            variables, constants, weights
-        )
+        def evaluate(variables, constants, weights):
+            return call(variables, constants)
+
+        def run(function):
+            results = trace(function, variables, constants, weights).run(
+                variables, constants, weights
+            )
+            return [np.asarray(x) for x in results]  # an error of a callback shows here
+
         count = len(variables)
-        values = results[count:]
-        other = [np.asarray(g, np.float64) for g in results[:count]]
+        try:
+            with blamed("autodiff of f", where):
+                results = run(differentiate)
+            other, values = [np.asarray(g, np.float64) for g in results[:count]], results[count:]
+        except ConfigurationError:
+            if not has_manual:
+                raise
+            with blamed("f", where):
+                other, values = None, run(evaluate)
         value = sum(
             float(np.sum(np.asarray(w, np.float64) * np.asarray(v, np.float64)))
             for w, v in zip(weights, values, strict=True)
         )
-        if problem.grad is None and problem.backward is None:
-            return list(other), value, None
+        if not has_manual:
+            return list(other or []), value, None
         manual = replace(subject, manual_trace=None)
         manual.program = subject.program.at_point(variables)
         manual.program.constants = constants

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnet.gradcheck.blame import blamed
 from jaxnet.gradcheck.trace import Traced, bytes_per_evaluation, compiled, float_types
 
 CAPACITY = 4096  # points a call: a compiled loop does as many of them as are asked for
@@ -75,7 +76,7 @@ class Program:
             directions = np.zeros((ROWS, self._width(leaf)), self.dtype)
             directions[:count, self._span(leaf)] = rows[part]
             index = np.repeat(np.arange(count), steps.shape[1])
-            values = self._evaluate("along", leaf, directions, index, steps[part].ravel())
+            values = self._values("along", leaf, directions, index, steps[part].ravel())
             out[part] = values.reshape(count, -1)
         return out
 
@@ -86,7 +87,7 @@ class Program:
         parts = []
         for start in range(0, len(flat_delta), CAPACITY):
             part = slice(start, start + CAPACITY)
-            parts.append(self._evaluate("at", leaf, None, flat_index[part], flat_delta[part]))
+            parts.append(self._values("at", leaf, None, flat_index[part], flat_delta[part]))
         return np.concatenate([*parts, np.empty(0)]).reshape(deltas.shape)
 
     def _moved(self, leaf: int) -> list[int]:
@@ -99,6 +100,10 @@ class Program:
         start = sum(self.sizes[:leaf]) if self._joint else 0
         return slice(start, start + self.sizes[leaf])
 
+    def _values(self, *points) -> np.ndarray:
+        with blamed("f", "at points near the given arguments"):
+            return self._evaluate(*points)
+
     def _evaluate(self, kind, leaf, directions, index, steps) -> np.ndarray:
         count = len(steps)
         self.evaluations += count
@@ -108,7 +113,7 @@ class Program:
         moved = self._moved(leaf)
         while True:
             chunk = self.chunk if self.chunked == "vmap" else 1
-            key = (kind, tuple(moved), chunk, self.chunked, self.traced.fingerprint)
+            key = (kind, tuple(moved), chunk, self.chunked, self.traced.code)
             function = compiled(key, functools.partial(self._compile, kind, moved, chunk))
             try:
                 values = function(

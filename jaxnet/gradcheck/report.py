@@ -33,6 +33,8 @@ class LeafReport:
     `norm` is that of the gradient under test; `versus_autodiff` and `versus_numeric` are relative
     differences, `bound` the relative error bound of the numeric derivative; `unresolved` counts
     lines along which the bound exceeds a thousandth of the derivative, of `lines` in all.
+    `autodiff_zero` and `numeric_zero` are "zero" where that derivative is, "both zero" where the
+    gradient under test is too, exactly or as far as rounding tells; the ratio beside says nothing.
     """
 
     path: str
@@ -49,6 +51,8 @@ class LeafReport:
     unresolved: int = 0
     lines: int = 0
     reason: str | None = None  # of FAIL and INCONCLUSIVE, in a sentence
+    autodiff_zero: str | None = None
+    numeric_zero: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,11 +170,12 @@ def _text(report: Report) -> list[str]:
         remark = leaf.hint or leaf.reason or ""
         if leaf.kinks:
             remark = f"{remark}; kink: {', '.join(leaf.kinks)}".lstrip("; ")
-        if leaf.unresolved and leaf.verdict in (PASS, KINK):
+        if leaf.unresolved and leaf.verdict in (PASS, KINK) and not leaf.numeric_zero:
             remark = f"{remark}; {leaf.unresolved} of {leaf.lines} unresolved".lstrip("; ")
         row = (
             f"  {leaf.path:<{wide}}  {_shape(leaf.shape):<{tall}}  {_number(leaf.norm, 1):<10}   "
-            f"{_number(leaf.versus_autodiff):<11}   {_number(leaf.versus_numeric):<10}   "
+            f"{leaf.autodiff_zero or _number(leaf.versus_autodiff):<11}   "
+            f"{leaf.numeric_zero or _number(leaf.versus_numeric):<10}   "
             f"{_number(leaf.bound):<7}  {leaf.verdict}"
         )
         fits = len(row) + 3 + len(remark) <= _WIDTH
@@ -212,7 +217,7 @@ def _entry(leaf: LeafReport, under_test: str) -> str:
     if worst.numeric is not None:
         parts.append(f"numeric {worst.numeric:.6e} +- {worst.bound or 0:.0e}")
     reference = worst.numeric if worst.numeric else worst.autodiff
-    if reference:
+    if reference and not leaf.numeric_zero:
         parts.append(f"ratio {worst.manual / reference:.4g}")
     return "   ".join(parts)
 

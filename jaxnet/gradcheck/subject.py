@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.arguments import Arguments
+from jaxnet.gradcheck.blame import name_and_text, told
 from jaxnet.gradcheck.directions import scale
 from jaxnet.gradcheck.program import LoopProgram, Program
 from jaxnet.gradcheck.trace import Traced, trace
@@ -63,9 +64,9 @@ class Subject:
     tested: str = ""
     beside: bool = False  # not at the given arguments but near them
     notes: list[str] = field(default_factory=list)
-    manual_trace: Traced | None = None
+    manual_trace: Any = None  # Traced, or EAGER for a gradient that cannot be
     autodiff_trace: Traced | None = None
-    autodiff_error: Exception | None = None
+    signature: list[Any] = field(default_factory=list)  # the branches of f, read once
 
     @contextlib.contextmanager
     def scope(self):
@@ -120,20 +121,19 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
                 return subject
             why = "f computes in float32 whatever its arguments are"
         else:
-            why = f"f raises {type(error).__name__} in float64 ({_first_line(error)})"
+            text = told(error)
+            why = f"f raises in float64 ({text})"
             try:
                 problem.f(*problem.arguments.rebuild([x.value for x in problem.arguments.leaves]))
             except Exception as own:
+                also = "" if told(own) == text else f"; in float64 {text}"
+                name, words = name_and_text(own)
                 raise ConfigurationError(
-                    f"f raised {type(own).__name__} on the given arguments: {_first_line(own)}"
+                    f"f raised {name} on the given arguments: {words}{also}"
                 ) from own
     subject = _prepare(problem, np.float32, False)
     subject.notes.append(f"{why}: checked in float32 only, with coarser bounds")
     return subject
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
@@ -224,6 +224,11 @@ def _cotangent(problem: Problem, out: Any, values: list[np.ndarray]) -> list[Any
                 raise ConfigurationError(
                     f"cotangent= expects the shape of f's output, {v.shape}, got {g.shape}"
                 )
+        if problem.grad is not None and any(np.any(g != 1) for g in given):
+            raise ConfigurationError(
+                "cotangent= weights what backward= or a custom rule gets, but grad= is the "
+                "gradient of f itself: leave cotangent= out, or put its factor into f and grad"
+            )
         return given
     if len(values) == 1 and values[0].shape == ():
         return [np.ones((), values[0].dtype)]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,13 @@ class Traced(NamedTuple):
     jaxpr: Any
     consts: list[Any]
     meta: Any
-    fingerprint: str
+    fingerprint: str  # of what it computes, but for its callbacks
+    callbacks: tuple[int, ...] = ()  # alive, and their numbers nobody else's, while code is kept
+
+    @property
+    def code(self) -> Any:
+        """Return the key of compiled code: the text of a program does not tell callbacks apart."""
+        return self.fingerprint, self.callbacks
 
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate inside another program."""
@@ -33,7 +39,7 @@ class Traced(NamedTuple):
 
     def run(self, *inputs: Any) -> list[Any]:
         """Evaluate, compiled."""
-        function = compiled(("run", self.fingerprint), self._compile)
+        function = compiled(("run", self.code), self._compile)
         return function(self.consts, inputs)
 
     def _compile(self) -> Callable:
@@ -54,7 +60,16 @@ def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> Trace
         return arrays
 
     closed = jax.make_jaxpr(arrays_only)(*inputs)
-    return Traced(closed.jaxpr, list(closed.consts), box[-1], _fingerprint(closed))
+    calls = tuple(_callbacks(closed.jaxpr))
+    return Traced(closed.jaxpr, list(closed.consts), box[-1], _fingerprint(closed), calls)
+
+
+def _callbacks(jaxpr: Any) -> Iterator[int]:
+    """Yield the identities of the Python functions that the program calls when it runs."""
+    for equation in walk(jaxpr):
+        if "callback" in equation.primitive.name:
+            callback = equation.params.get("callback")
+            yield id(getattr(callback, "callback_func", callback))
 
 
 def compiled(key: Any, make: Callable[[], Callable]) -> Callable:
@@ -68,9 +83,7 @@ def compiled(key: Any, make: Callable[[], Callable]) -> Callable:
 
 
 def _fingerprint(closed: Any) -> str:
-    text = str(closed.jaxpr)
-    if "callback" not in text:
-        text = _ADDRESS.sub("", text)
+    text = _ADDRESS.sub("", str(closed.jaxpr))
     digest = hashlib.sha256(text.encode())
     for const in closed.consts:
         digest.update(str((np.shape(const), getattr(const, "dtype", None))).encode())

@@ -5,8 +5,7 @@ import pytest
 
 from jaxnet import compose, layers, losses
 from jaxnet.configuration import NORMS
-from jaxnet.gradcheck import catalogue as module
-from jaxnet.gradcheck.catalogue import DTYPES, catalogue, without_row
+from jaxnet.gradcheck.catalogue import DTYPES, catalogue, updates, without_row
 from jaxnet.optimizers import OPTIMIZERS, OptimizerRule
 
 
@@ -170,4 +169,4 @@ def test_a_wrong_update_rule_fails_its_rows(monkeypatch):
 
 def test_steps_that_are_not_finite_are_infinitely_far():
     got = np.array([[1.0], [np.nan]])
-    assert module._furthest(got, np.ones((2, 1))) == np.inf
+    assert updates._furthest(got, np.ones((2, 1))) == np.inf

@@ -205,6 +205,16 @@ def test_data_that_is_closed_over_is_not_answered_from_a_cache():
         assert check_grads(inner, (X,), grad=lambda x: 2.5 * jnp.ones(3)).verdict == "FAIL"
 
 
+def test_a_callback_is_not_answered_from_the_cache_of_another():
+    def calling(function):
+        like = jax.ShapeDtypeStruct((3,), np.float64)
+        return lambda x: jnp.sum(jax.pure_callback(lambda v: function(np.asarray(v)), like, x))
+
+    assert check_grads(calling(np.sin), (X,), grad=jnp.cos).verdict == "PASS"
+    assert check_grads(calling(np.cos), (X,), grad=jnp.cos).verdict == "FAIL"
+    assert check_grads(calling(np.cos), (X,), grad=lambda x: -jnp.sin(x)).verdict == "PASS"
+
+
 def test_surrogates_are_compared_with_autodiff_only():
     def straight_through(x):
         return jnp.sum(x + jax.lax.stop_gradient(jnp.round(x) - x))
@@ -346,6 +356,7 @@ def test_refusals_say_what_to_change():
     refused("not both", square, (X,), grad=jnp.sin, backward=jnp.sin)
     refused("2 entries", lambda x, y: square(x) + square(y), (X, X), grad=lambda x, y: (x,) * 3)
     refused("structure", lambda x: x, (X,), cotangent=(X, X))
+    refused("leave cotangent= out", square, (X,), grad=lambda x: 2 * x, cotangent=np.array(-1.0))
 
 
 def test_what_jax_cannot_differentiate_needs_a_gradient():

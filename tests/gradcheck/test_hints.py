@@ -1,9 +1,13 @@
 """Diagnosis: each planted bug gets its hint, its near misses another, and nothing misleads."""
 
+import re
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.gradcheck import hints
+from jaxnet.gradcheck import check_grads, hints
 from jaxnet.gradcheck.hints import hint
 
 RNG = np.random.default_rng(0)
@@ -120,7 +124,7 @@ SITUATIONS = {
         N - 1e-3 * np.sign(W),
         N,
         {"parameter": W},
-        "difference = -0.001·sign(parameter): an L1 term missing",
+        "difference = −0.001·sign(parameter): an L1 term missing",
     ),
     "mask": (N * OTHER, N * MASK, {}, "a mask, routing or index differs"),
     "no mask": (N, RELU, {}, "not 0 in 295 where the reference is, the others right: a mask"),
@@ -218,6 +222,94 @@ def test_hint_does_not_depend_on_the_scale_nor_on_a_small_bound(name):
     assert noisy.split(" ")[:2] == start[:2]
 
 
+@pytest.mark.parametrize(("cotangent", "sign"), [(1.0, 1), (-1.0, -1), (-2.5, -1), (1e-3, 1)])
+@pytest.mark.parametrize(("of", "name"), [(W, "parameter"), (np.sign(W), "sign(parameter)")])
+def test_penalties_are_named_by_the_sign_of_the_loss_not_of_its_cotangent(
+    cotangent, sign, of, name
+):
+    for factor, says in ((-0.01, "−0.01·{}: an L. term missing"), (0.01, "0.01·{}: an L. term c")):
+        text = hint(cotangent * (N + factor * of), cotangent * N, parameter=W, cotangent=cotangent)
+        assert re.match(f"difference = {says.format(re.escape(name))}", text), text
+
+
+@pytest.mark.parametrize("cotangent", [None, 0.0])
+def test_the_sign_of_a_penalty_is_left_open_where_the_cotangent_does_not_tell_it(cotangent):
+    for of in (W, -W, np.sign(W)):
+        text = hint(N + 0.01 * of, N, parameter=W, cotangent=cotangent)
+        assert "missing" in text
+        assert "counted twice" in text
+        assert "0.01" not in text
+
+
+def test_a_size_without_a_name_is_told_before_a_count_of_another():
+    dimensions, sizes = {"hidden": 128}, {16, 128, 10}
+    text = "factor 0.0625 = 1/16: a mean where a sum belongs, or divided once too often (f has an"
+    assert hint(N / 16, N, dimensions=dimensions, sizes=sizes).startswith(text)
+    assert "8/128" in hint(N / 16, N, dimensions=dimensions)
+    text = "factor 16: a sum where a mean belongs (f has an axis of 16: its batch?)"
+    assert hint(16 * N, N, dimensions=dimensions, sizes=sizes) == text
+    assert hint(-N / 16, N, sizes=sizes).startswith("factor -0.0625 = −1/16: sign flipped; a mean")
+    assert "axis of" not in hint(N / 15, N, dimensions=dimensions, sizes=sizes)
+    assert "axis of" not in hint(2 * N, N, sizes={2})
+    assert hint(N / 16, N, dimensions={"batch": 16}, sizes=sizes).startswith(
+        "factor 0.0625 = 1/16 = 1/batch"
+    )
+
+
+# In a check
+
+
+def test_l2_terms_are_named_right_under_a_negative_cotangent():
+    def f(w):
+        return jnp.sum(jnp.sin(w)) + 0.05 * jnp.sum(w**2)
+
+    def layer(w):
+        return jnp.sin(w) + 0.05 * jnp.sum(w**2), w
+
+    for cotangent in (None, np.array(-1.0), np.array(3.0)):
+        report = check_grads(
+            lambda w: (f(w), w),
+            (W,),
+            backward=lambda dout, w: dout * jnp.cos(w),
+            cotangent=cotangent,
+        )
+        assert "−0.1·parameter: an L2 term missing" in report.leaves[0].hint
+    for seed in range(4):  # weights of either sign
+        report = check_grads(layer, (W,), backward=lambda d, w: d * jnp.cos(w), seed=seed)
+        assert "in proportion to parameter: an L2 term" in report.leaves[0].hint
+
+
+CLOSED_OVER = {
+    "data": (normal(16, 8),),
+    "labels": (normal(16, 8), np.arange(16) % 4),
+    "targets": (normal(16, 8), normal(16, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", CLOSED_OVER)
+def test_the_batch_of_closed_over_data_is_named(kind):
+    data, *rest = CLOSED_OVER[kind]
+
+    def f(w, v):
+        scores = jnp.tanh(data @ w) @ v
+        if kind == "labels":
+            scores = jnp.take_along_axis(scores, rest[0][:, None], 1)
+        return jnp.mean((scores - rest[0] if kind == "targets" else scores) ** 2)
+
+    args = (normal(8, 128) / 3, normal(128, 4) / 3)
+    for factor in (1 / 16, 16.0):
+        report = check_grads(
+            f,
+            args,
+            grad=lambda w, v, k=factor: jax.tree.map(lambda g: k * g, jax.grad(f, (0, 1))(w, v)),
+        )
+        for leaf in report.leaves:
+            assert "batch" in leaf.hint, leaf.hint
+            assert "8/128" not in leaf.hint
+            assert "where a " in leaf.hint
+            assert ("its batch?" in leaf.hint) == (kind == "data")
+
+
 def test_agreement_within_the_bound_needs_no_hint():
     assert hint(N, N) is None
     assert hint(N * (1 + 1e-15), N) is None
@@ -266,7 +358,7 @@ def test_a_bound_as_large_as_the_difference_decides_nothing():
 
 
 def test_rules_stand_in_a_table_that_always_has_an_answer():
-    assert hints.RULES[-1].__name__ == "_otherwise"
+    assert hints.RULES[-1].__name__ == "otherwise_rule"
     for seed in range(200):
         rng = np.random.default_rng(seed)
         shape = tuple(rng.integers(1, 5, size=rng.integers(0, 4)))

@@ -77,6 +77,72 @@ def test_what_the_function_itself_loses_is_not_held_against_its_gradient():
     assert report.verdict == "PASS", str(report)
 
 
+def needs_float64(x):
+    if x.dtype != np.float64:
+        raise TypeError(f"no rule for {x.dtype}")
+    return x
+
+
+def called_back(x):
+    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.pure_callback(lambda v: needs_float64(np.asarray(v)), like, x)
+
+
+RAISED = r"raised TypeError on the given arguments in .*no rule for float32.*astype"
+
+
+def test_a_gradient_that_raises_in_its_own_dtype_is_inconclusive():
+    def ruled(check):
+        rule = jax.custom_vjp(jnp.sin)
+        rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, dout: (jnp.cos(check(x)) * dout,))
+        return lambda x: jnp.sum(rule(x))
+
+    def f(x):
+        return jnp.sum(jnp.sin(x))
+
+    (x,) = cast(jnp.float32, X)
+    reports = [
+        check_grads(f, (x,), grad=lambda x: jnp.cos(needs_float64(x))),
+        check_grads(f, (x,), grad=lambda x: jnp.cos(called_back(x))),
+        check_grads(
+            lambda x: (jnp.sin(x), x),
+            (x,),
+            backward=lambda dout, x: jnp.cos(needs_float64(x)) * dout,
+        ),
+        check_grads(ruled(needs_float64), (x,)),
+        check_grads(ruled(called_back), (x,)),
+    ]
+    for report in reports:
+        assert report.verdict == report.leaves[0].verdict == "INCONCLUSIVE", str(report)
+        with pytest.raises(AssertionError, match=RAISED):
+            raise AssertionError(report.leaves[0].reason)
+    assert check_grads(f, (X,), grad=lambda x: jnp.cos(needs_float64(x))).verdict == "PASS"
+    wrong = check_grads(f, (x,), grad=lambda x: 2 * jnp.cos(needs_float64(x)))
+    assert wrong.verdict == wrong.leaves[0].verdict == "FAIL"
+
+
+def test_a_function_that_raises_in_its_own_dtype_is_inconclusive():
+    def f(x):
+        return jnp.sum(jnp.sin(needs_float64(x)))
+
+    report = check_grads(f, cast(jnp.float32, X), grad=jnp.cos)
+    assert report.verdict == "INCONCLUSIVE"
+    assert "f raised TypeError" in report.leaves[0].reason
+
+
+@pytest.mark.parametrize(("loses", "verdict"), [(False, "PASS"), (True, "FAIL")])
+def test_the_own_dtype_is_compared_without_autodiff_too(loses, verdict):
+    def f(x):  # a loop that JAX cannot differentiate
+        x = jax.lax.while_loop(lambda x: jnp.sum(x) < -1e9, lambda x: 2 * x, x)
+        return jnp.sum(jnp.sin(x - 1000))
+
+    def grad(x):
+        return jnp.cos(cancels(x) if loses else x - 1000)
+
+    report = check_grads(f, cast(jnp.float32, X + 1000), grad=grad)
+    assert report.verdict == verdict, str(report)
+
+
 def test_dropout_draws_other_numbers_in_other_dtypes():
     def f(x, key):
         keep = jax.random.bernoulli(key, 0.5, x.shape)

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnet.gradcheck import check_grads
+from jaxnet.gradcheck.case import relative
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, worst_of
 
 X = np.array([[0.3, -1.2, 2.0], [0.5, 0.25, -0.75]])
@@ -109,6 +111,60 @@ gradcheck PASS   value=6.405  float64  6 parameters, 1 leaf, 10 directions, … 
 """,
         report,
     )
+
+
+def normalized(x, b):
+    h = x + b[None, :]
+    h = (h - h.mean(0, keepdims=True)) / jnp.sqrt(h.var(0, keepdims=True) + 1e-5)
+    return jnp.sum(jnp.sin(3 * h + jnp.cos(jnp.arange(2.0, dtype=x.dtype))[:, None]))
+
+
+B = np.array([0.3, -0.7, 1.1])
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-17, 3e-16])
+@pytest.mark.parametrize("settings", [{}, {"float32_only": True}])
+def test_a_vanishing_gradient_is_zero_and_no_ratio_of_rounding_errors(error, settings):
+    def grad(x, b):
+        dx, _ = jax.grad(normalized, (0, 1))(x, b)
+        return dx, jnp.full_like(b, error)
+
+    report = check_grads(normalized, (X, B), grad=grad, **settings)
+    assert report.verdict == "PASS"
+    x, b = report.leaves
+    assert (x.autodiff_zero, x.numeric_zero) == (None, None)
+    assert (b.autodiff_zero, b.numeric_zero) == ("both zero", "both zero")
+    assert b.versus_autodiff == b.versus_numeric == 0
+    assert re.search(r"  b .* both zero +both zero +- +PASS\n", str(report))
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_gradient_where_there_is_none_reads_zero_and_no_huge_ratio():
+    def grad(x, b):
+        dx, _ = jax.grad(normalized, (0, 1))(x, b)
+        return dx, jnp.ones_like(b)
+
+    report = check_grads(normalized, (X, B), grad=grad)
+    (_, b) = report.leaves
+    assert (b.verdict, b.autodiff_zero, b.numeric_zero) == ("FAIL", "zero", "zero")
+    assert b.versus_autodiff == b.versus_numeric == 1
+    assert "ratio" not in str(report)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_gradient_that_should_not_be_zero_keeps_its_ratio():
+    (x,) = check_grads(square, (X,), grad=jnp.zeros_like).leaves
+    assert (x.autodiff_zero, x.numeric_zero) == (None, None)
+    assert x.versus_autodiff == 1
+    for scale in (1e-12, 1e-150):
+        (x,) = check_grads(lambda x, s=scale: s * square(x), (X,)).leaves
+        assert (x.verdict, x.numeric_zero) == ("PASS", None)
+
+
+def test_ratios_of_tiny_numbers_stay_finite():
+    assert relative(np.ones(2), np.full(2, 5e-324)) == np.finfo(float).max
+    assert relative(np.ones(2), np.zeros(2)) == 1
+    assert relative(np.zeros(2), np.zeros(2)) == 0
 
 
 def test_a_report_is_true_if_nothing_is_wrong():

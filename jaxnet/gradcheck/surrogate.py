@@ -1,0 +1,36 @@
+"""Gradients that are no derivatives on purpose, straight-through ones: against autodiff only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnet.gradcheck.case import Case, norm, relative
+from jaxnet.gradcheck.hints import hint
+from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
+
+
+def compare_with_autodiff(case: Case, dimensions: Mapping[str, int]) -> LeafReport:
+    """Judge a leaf by autodiff only: the gradient is not meant to be the derivative."""
+    leaf = case.leaf
+    base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
+    base["norm"] = norm(case.manual)
+    if not np.isfinite(case.manual).all():
+        return LeafReport(**base, verdict=FAIL, reason="the gradient is not finite")
+    if case.autodiff is None:
+        return LeafReport(**base, verdict=PASS, reason="surrogate: exact checks only")
+    base["versus_autodiff"] = relative(case.manual, case.autodiff)
+    if base["versus_autodiff"] <= 1e6 * case.unit or not case.differences().any():
+        return LeafReport(**base, verdict=PASS, reason="surrogate: compared with autodiff only")
+    flat = int(np.argmax(case.differences()))
+    entry = Entry(
+        tuple(int(i) for i in np.unravel_index(flat, case.manual.shape)),
+        float(case.manual.ravel()[flat]),
+        float(case.autodiff.ravel()[flat]),
+        None,
+        None,
+    )
+    bound = 64 * case.unit * float(np.max(abs(case.autodiff)))
+    text = hint(case.manual, case.autodiff, dimensions=dict(dimensions), bound=bound)
+    reason = "manual and autodiff of the surrogate differ"
+    return LeafReport(**base, verdict=FAIL, worst=entry, hint=text, reason=reason)
