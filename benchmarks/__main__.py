@@ -2,10 +2,14 @@
 
 import argparse
 
-from benchmarks import gradcheck, sweep_step
+from benchmarks import gradcheck, gradcheck_speed, sweep_step
 from benchmarks.report import print_rows, write_json
 
-SUBJECTS = {"sweep_step": sweep_step.measure, "gradcheck": gradcheck.measure}
+SUBJECTS = {
+    "sweep_step": sweep_step.measure,
+    "gradcheck": gradcheck.measure,
+    "gradcheck_speed": gradcheck_speed.measure,
+}
 
 
 def main() -> None:
