@@ -17,11 +17,15 @@ KNOWN = {
     "solve with Hilbert's matrix": "the bound does not know how ill-conditioned the gradient is",
     "a product in bfloat16 inside": "steps below a unit of bfloat16 show a derivative of exactly 0",
 }
+KNOWN_IN_FLOAT32 = KNOWN | dict.fromkeys(
+    ("clipped by a norm of 1", "clipped by a norm near 1"),
+    "rounding to float32 crosses a kink: the gradient in float32 is that of the other side",
+)
 
 
-def rows(table):
+def rows(table, known=KNOWN):
     def marks(name):
-        reason = KNOWN.get(name)
+        reason = known.get(name)
         return [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
 
     return [pytest.param(row, id=row.name, marks=marks(row.name)) for row in table]
@@ -76,3 +80,12 @@ def test_cases_are_not_accused(case):
     for seed in SEEDS:
         report = check_grads(case.f, case.args, grad=case.grad, seed=seed, **case.settings)
         assert report.verdict in case.allowed, str(report)
+
+
+@pytest.mark.parametrize("case", rows(HELD_OUT_CASES, KNOWN_IN_FLOAT32))
+def test_cases_are_not_accused_in_float32(case):
+    if case.name == "arccos near 1":
+        pytest.skip("rounded to float32 it is at 1, where the slope is infinite")
+    args = cast(case.args, jnp.float32)
+    report = check_grads(case.f, args, grad=case.grad, **case.settings)
+    assert report.verdict in case.allowed, str(report)

@@ -172,3 +172,33 @@ def test_complex_numbers_inside_are_none_of_our_business():
         return jnp.square(jnp.abs(jnp.fft.fft(lax.complex(x, x)) * phase)).sum()
 
     assert check_grads(f, (X, np.exp(1j * X)), argnums=0).verdict == "PASS"
+
+
+# Precision
+
+
+@pytest.mark.xfail(strict=True, reason="autodiff without any rule by hand is held to its rounding")
+def test_autodiff_is_not_accused_of_its_own_rounding():
+    def f(x):  # its gradient vanishes but for the epsilon: a difference of terms 1e5 times as large
+        n = (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)
+        return jnp.square(n - 1).mean()
+
+    assert check_grads(f, (X.astype(np.float32),)).verdict == "PASS"
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="infinities are subtracted")
+def test_an_infinite_gradient_fails_without_warnings():
+    def f(x):
+        return jnp.sqrt(x).sum()
+
+    report = check_grads(f, (np.array([0.0, 1.0]),), grad=lambda x: 0.5 / jnp.sqrt(x))
+    assert report.verdict == "FAIL"
+
+
+@pytest.mark.xfail(strict=True, reason="linearity is tested at cotangents near 1 only")
+def test_a_cotangent_clipped_on_its_way_back_is_seen():
+    def backward(dout, x):
+        return jnp.clip(dout, -10, 10) * (1 - jnp.square(jnp.tanh(x)))
+
+    report = check_grads(lambda x: (jnp.tanh(x), x), (X,), backward=backward)
+    assert report.verdict == "FAIL"
