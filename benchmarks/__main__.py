@@ -2,13 +2,14 @@
 
 import argparse
 
-from benchmarks import course, gradcheck, sweep_step
+from benchmarks import course, gradcheck, gradcheck_speed, sweep_step
 from benchmarks.report import print_rows, write_json
 
 SUBJECTS = {
     "sweep_step": sweep_step.measure,
     "course": course.measure,
     "gradcheck": gradcheck.measure,
+    "gradcheck_speed": gradcheck_speed.measure,
 }
 
 

@@ -25,6 +25,7 @@ class Bug(NamedTuple):
     right: Vjp
     wrong: Vjp
     visible: bool = True  # False: right and wrong agree at these arguments
+    kink: bool = False  # not differentiable at args: the right pass is one convention
 
     def layer(self, vjp: Vjp) -> tuple[Callable, Callable]:
         """Return the pair forward(*args) -> (out, cache), backward(dout, cache) -> gradients."""
