@@ -39,7 +39,8 @@ class Case:
         allowed = 64 * self.unit * (abs(b) + size) + 8 * np.ravel(self.spread)
         point = np.asarray(self.subject.program.variables[self.number], np.float64)
         allowed = allowed + 8 * self.noise / scale(point)
-        return np.where(abs(a - b) > allowed, abs(a - b), 0.0)
+        with np.errstate(invalid="ignore"):  # infinite entries are told by leaf
+            return np.where(abs(a - b) > allowed, abs(a - b), 0.0)
 
 
 def norm(a: np.ndarray) -> float:

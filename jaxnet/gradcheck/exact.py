@@ -15,6 +15,8 @@ from jaxnet.gradcheck.report import ExactCheck
 from jaxnet.gradcheck.subject import Subject, caller
 from jaxnet.gradcheck.trace import Traced, trace
 
+SCALES = (2.0**10, 2.0**-10)  # of the cotangent: powers of two, which round nothing
+
 
 def try_autodiff(
     subject: Subject,
@@ -132,7 +134,7 @@ def _distance(a: Any, b: Any) -> float:
 
 
 def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) -> list[ExactCheck]:
-    """The gradient is linear in the cotangent, and zero for a zero one."""
+    """The gradient is linear in the cotangent, also a large or small one, and zero for zero."""
     names = ["linear in cotangent", "zero cotangent"]
     problem, program = subject.problem, subject.program
     if problem.grad is not None or (ad is None and problem.backward is None):
@@ -143,7 +145,10 @@ def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) ->
     mixed = [(2 * np.asarray(c) - 3 * o).astype(c.dtype) for c, o in zip(kept, other, strict=True)]
     try:
         results = []
-        for cotangent in (other, mixed, [np.zeros_like(c) for c in kept]):
+        zeros = [np.zeros_like(c) for c in kept]
+        # A clipped cotangent shows at a large one, a threshold at a small one.
+        scaled = [[(np.asarray(c) * s).astype(c.dtype) for c in kept] for s in SCALES]
+        for cotangent in (other, mixed, zeros, *scaled):
             program.cotangent = cotangent
             results.append(_gradient(subject))
     finally:
@@ -155,8 +160,10 @@ def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) ->
     arrays = [x for entries in (manual, *results[:2]) for x in entries if isinstance(x, np.ndarray)]
     finite = [x for x in arrays if np.isfinite(x).all()]
     largest = max((float(np.max(abs(x), initial=0.0)) for x in finite), default=0.0)
-    for path, first, second, both in zip(paths, manual, results[0], results[1], strict=True):
-        if not all(isinstance(x, np.ndarray) for x in (first, second, both)):
+    for path, first, second, both, *multiples in zip(
+        paths, manual, *results[:2], *results[3:], strict=True
+    ):
+        if not all(isinstance(x, np.ndarray) for x in (first, second, both, *multiples)):
             continue
         size = max(float(np.max(abs(x), initial=0.0)) for x in (first, second, both))
         if not np.isfinite(size):
@@ -164,8 +171,9 @@ def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) ->
         allowed = 1e5 * unit * size
         if size <= 1e4 * unit * largest:  # zero but for terms that cancel: rounded at their size
             allowed = 64 * unit * largest
-        miss = np.max(abs(2 * first - 3 * second - both), initial=0.0)
-        if miss > allowed:
+        misses = [2 * first - 3 * second - both]
+        misses += [first - x / s for x, s in zip(multiples, SCALES, strict=True)]
+        if max(np.max(abs(miss), initial=0.0) for miss in misses) > allowed:
             wrong.append(path)
     outcome.append(_check(names[0], wrong))
     nonzero = [

@@ -29,7 +29,7 @@ def degenerate(
     for position in arguments.constants:
         value = arguments.everything[position]
         kind = value.dtype.kind if isinstance(value.dtype, np.dtype) else ""
-        if np.size(value) < 2 or kind not in "biu":
+        if np.size(value) < 2 or kind not in tuple("biu"):
             continue
         if np.all(np.asarray(value) == np.ravel(value)[0]):
             notes.append(f"{arguments.paths[position]} has equal entries only ({value.ravel()[0]})")

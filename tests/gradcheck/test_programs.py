@@ -113,20 +113,7 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            kind,
-            marks=pytest.mark.xfail(
-                strict=True, raises=TypeError, reason="the notes look for equal entries in keys"
-            )
-            if kind == "an array of them"
-            else (),
-        )
-        for kind in KEYS
-    ],
-)
+@pytest.mark.parametrize("kind", KEYS)
 def test_keys_are_constants(kind):
     def noise(key, x):
         if kind == "an array of them":
@@ -161,7 +148,6 @@ def test_complex_numbers_are_refused():
     assert "complex128" in str(report)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="the refusal asks for its dtype")
 def test_python_complex_numbers_are_refused():
     with pytest.raises(ConfigurationError, match="z is complex"):
         check_grads(lambda z: jnp.abs(z), (1j,))
@@ -186,7 +172,6 @@ def test_autodiff_is_not_accused_of_its_own_rounding():
     assert check_grads(f, (X.astype(np.float32),)).verdict == "PASS"
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="infinities are subtracted")
 def test_an_infinite_gradient_fails_without_warnings():
     def f(x):
         return jnp.sqrt(x).sum()
@@ -195,7 +180,6 @@ def test_an_infinite_gradient_fails_without_warnings():
     assert report.verdict == "FAIL"
 
 
-@pytest.mark.xfail(strict=True, reason="linearity is tested at cotangents near 1 only")
 def test_a_cotangent_clipped_on_its_way_back_is_seen():
     def backward(dout, x):
         return jnp.clip(dout, -10, 10) * (1 - jnp.square(jnp.tanh(x)))
