@@ -41,7 +41,7 @@ def run_checks(
     checks = [_deterministic(subject, manual)]
     if checks[0].outcome == "failed":
         return checks
-    if _has_manual(subject):
+    if subject.has_manual:
         checks.append(_stateless(subject, manual))
     checks.append(_primal(subject, ad_outputs))
     checks += _linear(subject, manual, ad)
@@ -69,7 +69,7 @@ def _deterministic(subject: Subject, manual: list[Any]) -> ExactCheck:
 def _stateless(subject: Subject, manual: list[Any]) -> ExactCheck:
     """The hand-written gradient gives the same at each call: it accumulates nothing."""
     name, program = "gradient deterministic", subject.program
-    if _has_manual(subject):
+    if subject.has_manual:
         again = manual_gradient(replace(subject, manual_trace=None))
         for first, second in zip(manual, again.entries, strict=True):
             if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
@@ -189,11 +189,7 @@ def _check(name: str, wrong: list[str]) -> ExactCheck:
 
 
 def _gradient(subject: Subject) -> list[Any]:
-    return manual_gradient(subject).entries if _has_manual(subject) else autodiff(subject)[0]
-
-
-def _has_manual(subject: Subject) -> bool:
-    return subject.problem.grad is not None or subject.problem.backward is not None
+    return manual_gradient(subject).entries if subject.has_manual else autodiff(subject)[0]
 
 
 def dot_test(subject: Subject, ad: list[np.ndarray] | None, noise: float) -> ExactCheck:

@@ -10,6 +10,7 @@ from jaxnet.gradcheck.dimensions import axis_sizes
 from jaxnet.gradcheck.directions import Directions
 from jaxnet.gradcheck.judge import FLAT, Findings, Settings, probe, probe_coordinates
 from jaxnet.gradcheck.locate import largest, locate, sites, worst_entry
+from jaxnet.gradcheck.precision import sensitivity
 from jaxnet.gradcheck.report import (
     FAIL,
     INCONCLUSIVE,
@@ -76,6 +77,8 @@ def examine(
     if verdict in (PASS, KINK):
         verdict, extra, more = _arbitrate(case, findings, settings, verdict)
         notes += more
+    if verdict == FAIL and (excuse := _excuse(case, findings)):
+        verdict, reason = INCONCLUSIVE, excuse
     if verdict == FAIL:
         located = extra or locate(case, findings, settings)
         entry, reference = worst_entry(case, located)
@@ -182,6 +185,32 @@ def _arbitrate(
             f"than the numeric derivative can tell"
         ],
     )
+
+
+def _excuse(case: Case, findings: Findings) -> str | None:
+    """Say why the numeric derivative cannot refute this gradient, or None: then it does."""
+    program, tested = case.subject.program, case.subject.tested
+    if case.omitted:
+        return None
+    coarse = program.lowest_unit
+    if (
+        coarse > 1e3 * program.unit
+        and case.autodiff is not None
+        and relative(case.manual, case.autodiff) <= 8 * coarse
+    ):
+        return (
+            f"f rounds to {coarse:.0e} inside, so that its values are stairs: differences cannot "
+            f"tell; {tested} agrees with autodiff to that"
+        )
+    changes = sensitivity(case.subject, case.number, case.manual)
+    gap = abs(findings.manual - findings.numeric)[findings.state == FAIL]
+    allowed = (findings.bound + 8 * findings.lines.weigh(changes))[findings.state == FAIL]
+    if gap.size and np.all(gap <= allowed):
+        return (
+            f"{tested} changes by {norm(changes) / norm(case.manual):.0e} when the last bits of "
+            f"the point do: ill-conditioned, so that rounding hides whether it is right"
+        )
+    return None
 
 
 def _hint(

@@ -33,7 +33,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     if problem.reference is not None:
         second, _ = autodiff(subject, problem.reference)
     complaints: dict[int, str] = {}
-    if problem.grad is not None or problem.backward is not None:
+    if subject.has_manual:
         matched = _call_gradient(subject, notes)
         notes += matched.notes
         complaints = dict(matched.complaints)
@@ -51,9 +51,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     else:
         manual = list(ad)
     subject.tested = (
-        "the hand-written gradient"
-        if problem.grad or problem.backward
-        else "the autodiff gradient of f"
+        "the hand-written gradient" if subject.has_manual else "the autodiff gradient of f"
     )
     with subject.scope():
         value = program.centre()
@@ -142,8 +140,7 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
     def recheck(number: int) -> str:
         if not box:
             moved = subject.moved(np.random.default_rng([settings.seed, 5]), 1e-3)
-            has_manual = subject.problem.grad is not None or subject.problem.backward is not None
-            gradient = manual_gradient(moved).entries if has_manual else autodiff(moved)[0]
+            gradient = manual_gradient(moved).entries if subject.has_manual else autodiff(moved)[0]
             box.extend([moved, gradient])
         moved, gradient = box
         entry = gradient[number]

@@ -74,6 +74,11 @@ class Subject:
         with _scope(self.dtype, self.standard):
             yield
 
+    @property
+    def has_manual(self) -> bool:
+        """Whether a gradient or a backward pass by hand is under test, rather than autodiff."""
+        return self.problem.grad is not None or self.problem.backward is not None
+
     def moved(self, rng: np.random.Generator, amount: float) -> "Subject":
         """Return the same at a random point nearby."""
         variables = []

@@ -163,7 +163,6 @@ def test_complex_numbers_inside_are_none_of_our_business():
 # Precision
 
 
-@pytest.mark.xfail(strict=True, reason="autodiff without any rule by hand is held to its rounding")
 def test_autodiff_is_not_accused_of_its_own_rounding():
     def f(x):  # its gradient vanishes but for the epsilon: a difference of terms 1e5 times as large
         n = (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-5)
