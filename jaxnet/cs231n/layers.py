@@ -193,8 +193,9 @@ def dropout_forward(
     """out = x/keep where kept, else 0; in test mode out = x. Inverted dropout.
 
     `dropout_param` holds mode ("train" or "test"), p and optionally seed. p is the probability to
-    keep a value, or before 2018 to drop it: see `jaxnet.cs231n.conventions`. Masks are drawn as
-    `np.random.rand(*x.shape) < keep` from NumPy's global generator, which a seed resets first.
+    keep a value, or before 2018 to drop it: see `jaxnet.cs231n.conventions`. Kept is
+    where `np.random.rand(*x.shape)`, of NumPy's global generator, which a seed resets first, is
+    below p (to 2017: above p).
     """
     (x,) = floats(x=x)
     mask = draw_mask(dropout_param, x.shape)
@@ -223,7 +224,8 @@ def draw_mask(
         np.random.seed(dropout_param["seed"])  # noqa: NPY002, the course's generator
     if not _training("dropout_param", dropout_param):
         return None
-    return np.random.rand(*shape) < keep, keep  # noqa: NPY002
+    draw = np.random.rand(*shape)  # noqa: NPY002
+    return (draw < keep if conventions.p_keeps() else draw > dropout_param["p"]), keep
 
 
 def softmax_loss(x: Any, y: Any) -> tuple[Any, Float[np.ndarray, "batch classes"]]:
