@@ -1,3 +1,4 @@
+from . import cs231n as cs231n
 from . import data as data
 from . import layers as layers
 from . import losses as losses
