@@ -56,7 +56,7 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
 
 
 def _nets(settings: dict[str, Any], dtype: Any) -> tuple[FullyConnectedNet, NumpyNet]:
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     batchnorm, keep = settings.get("batchnorm", False), settings.get("keep", 1)
     net = FullyConnectedNet(
         settings["hidden_dims"],
@@ -91,11 +91,11 @@ def _measure_training(
     peer_losses: list[Any] = []
 
     def ours() -> None:
-        np.random.seed(1)  # noqa: NPY002
+        np.random.seed(1)
         solver.run(steps)
 
     def numpy_loop() -> None:
-        np.random.seed(1)  # noqa: NPY002
+        np.random.seed(1)
         peer_losses.extend(loop.step(images, labels) for _ in range(steps))
 
     timings = interleave({"jaxnet": ours, "numpy": numpy_loop}, repeats=1 if smoke else 7)

@@ -45,7 +45,7 @@ class NumpyNet:
             h = np.maximum(a, 0)
             mask = None
             if self.keep < 1:
-                mask = (np.random.rand(*h.shape) < self.keep) / self.keep  # noqa: NPY002
+                mask = (np.random.rand(*h.shape) < self.keep) / self.keep
                 mask = mask.astype(self.dtype)
                 h = h * mask
             caches.append((inputs, a, norm, mask))
@@ -90,7 +90,7 @@ class NumpySolver:
         self.t = 0
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> Any:
-        rows = np.random.choice(len(images), self.batch_size)  # noqa: NPY002
+        rows = np.random.choice(len(images), self.batch_size)
         loss, grads = self.net.loss(images[rows], labels[rows])
         self.t += 1
         for name, w in self.net.params.items():

@@ -221,10 +221,10 @@ def draw_mask(
         )
     keep = float(conventions.keep_probability(dropout_param["p"]))
     if dropout_param.get("seed") is not None:
-        np.random.seed(dropout_param["seed"])  # noqa: NPY002, the course's generator
+        np.random.seed(dropout_param["seed"])
     if not _training("dropout_param", dropout_param):
         return None
-    draw = np.random.rand(*shape)  # noqa: NPY002
+    draw = np.random.rand(*shape)
     return (draw < keep if conventions.p_keeps() else draw > dropout_param["p"]), keep
 
 

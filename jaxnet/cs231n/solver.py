@@ -100,7 +100,7 @@ class Solver:
         return getattr(type(self.model), "loss", None) is Network.loss
 
     def _minibatch(self) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.random.choice(len(self.X_train), self.batch_size)  # noqa: NPY002
+        rows = np.random.choice(len(self.X_train), self.batch_size)
         return self.X_train[rows], self.y_train[rows]
 
     def _step(self) -> None:
@@ -147,7 +147,7 @@ class Solver:
     ) -> Any:
         """Return the fraction of right predictions on all rows, or on num_samples drawn ones."""
         if num_samples is not None and len(X) > num_samples:
-            rows = np.random.choice(len(X), num_samples)  # noqa: NPY002
+            rows = np.random.choice(len(X), num_samples)
             X, y = X[rows], y[rows]
         predicted = [
             np.argmax(self.model.loss(X[i : i + batch_size]), axis=1)

@@ -138,7 +138,7 @@ def draw_weights(sizes: Sequence[int], scale: Any, dtype: Any) -> dict[str, np.n
         raise ConfigurationError(f"expected layer sizes of 1 or more, got {list(sizes)}")
     params = {}
     for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=1):
-        draw = np.random.randn(inputs, outputs)  # noqa: NPY002, the course's generator
+        draw = np.random.randn(inputs, outputs)
         params[f"W{i}"] = (scale * draw).astype(dtype, copy=False)
         params[f"b{i}"] = np.zeros(outputs, dtype)
     return params

@@ -61,13 +61,13 @@ class LinearClassifier:
         classes = self.W.shape[1] if self.W is not None else max(np.max(y, initial=0) + 1, 1)
         y = labels(y, len(X), int(classes))
         if self.W is None:
-            self.W = 0.001 * np.random.randn(X.shape[1], classes)  # noqa: NPY002 (the course's)
+            self.W = 0.001 * np.random.randn(X.shape[1], classes)
         W, _ = inputs(self.W, X[:1])
         step = _STEPS.get(type(self).loss, self._step_by_loss)
         convention, history = conventions.first_assignment_penalty(), []
         try:
             for it in range(num_iters):
-                rows = np.random.choice(len(X), batch_size)  # noqa: NPY002 (the course's)
+                rows = np.random.choice(len(X), batch_size)
                 (batch,) = floats(X=X[rows])
                 batch = batch.astype(W.dtype, copy=False)
                 W, loss = step(W, batch, y[rows], learning_rate, reg, convention=convention)

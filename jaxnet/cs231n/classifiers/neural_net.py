@@ -55,7 +55,7 @@ class TwoLayerNet(Network):
         loss_history, train_acc_history, val_acc_history = [], [], []
         try:
             for it in range(num_iters):
-                rows = np.random.choice(len(X), batch_size)  # noqa: NPY002, the course's generator
+                rows = np.random.choice(len(X), batch_size)
                 training.step(X[rows], y[rows])
                 if verbose and it % 100 == 0:
                     loss_history += training.losses()

@@ -134,8 +134,8 @@ loss_and_gradients = compiled(_loss_and_gradients, static=("structure",))
 def train_step(structure, rule, params, configs, arguments, x, y):
     """Return the loss at params, and params, configs and running statistics after one update.
 
-    Nothing is donated: Ctrl-C, or the alarm of a time limit, may come between the call and the
-    assignment of what it returns, and would leave nothing (it is 5 to 10 % slower so).
+    Nothing is donated: the alarm of a time limit may come between the call and the assignment of
+    what it returns, and would leave nothing (it is 5 to 10 % slower so).
     """
     loss, grads, state = _loss_and_gradients(structure, params, arguments, x, y)
     new_params, new_configs = {}, {}

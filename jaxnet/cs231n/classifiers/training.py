@@ -11,6 +11,7 @@ from jaxnet.cs231n import optim
 from jaxnet.cs231n.arrays import numpy
 from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.classifiers.programs import train_step
+from jaxnet.sweeps.interrupt import Interrupt
 
 
 class Training:
@@ -47,10 +48,12 @@ class Training:
         x = np.asarray(x)
         if x.dtype != dtype:
             x = x.astype(dtype)
-        loss, self._params, self._configs, self._state = train_step(
-            self._net.structure, self._rule, self._params, self._configs, arguments, x, y
-        )
-        self._losses.append(loss)
+        with Interrupt() as interrupt:  # inside the runtime Ctrl-C could be lost, or do harm
+            loss, self._params, self._configs, self._state = train_step(
+                self._net.structure, self._rule, self._params, self._configs, arguments, x, y
+            )
+            self._losses.append(loss)
+        interrupt.check()
 
     def losses(self) -> list[Any]:
         """Return the losses of the steps since the last call, when they are computed."""
