@@ -295,6 +295,17 @@ def test_columns_must_agree():
 # --- all pairs -----------------------------------------------------------------------------------
 
 
+def test_the_label_says_what_the_accuracies_are(save):
+    columns, accuracy, diverged = sweep()
+    two = {name: columns[name] for name in ("l2", "hidden")}
+    figure = save(plots.accuracy_over_pairs(two, accuracy, diverged, label="mean over 5 seeds"))
+    assert figure.axes[-1].get_ylabel() == "mean over 5 seeds\n(of each cell's configurations)"
+    one = plots.accuracy_over_pairs({"x": [1, 2]}, [0.1, 0.2], [False] * 2, label="median")
+    assert save(one).axes[0].get_ylabel() == "median"
+    single = plots.accuracy_map("x", [1], "y", [1], [0.5], [False], label="mean")
+    assert save(single).axes[1].get_ylabel().startswith("mean\n")
+
+
 def test_every_pair_once_with_one_colour_bar(save):
     columns, accuracy, diverged = sweep()
     fixed = columns | {"optimizer": ["adam"] * 144}

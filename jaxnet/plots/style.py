@@ -1,7 +1,9 @@
 """What all pictures share: colours, legends, titles. No pyplot: no global state, no window."""
 
 import textwrap
+from collections.abc import Sequence
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,3 +29,10 @@ def set_title(figure: Figure, text: str) -> None:
     lines = [textwrap.fill(line, wide) for line in text.split("\n")]
     if text:
         figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
+
+
+def readable_on(colour: Sequence[float] | np.ndarray) -> str:
+    """Return black or white, whichever has the higher contrast (WCAG luminance) on a colour."""
+    c = np.array(colour[:3])
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"

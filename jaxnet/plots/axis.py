@@ -1,0 +1,115 @@
+"""One hyperparameter as a side of a picture: its values in order, where they lie, their texts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from jaxnet.errors import ConfigurationError
+
+Column = Sequence[Any] | np.ndarray
+
+MOST_CELLS = 12  # distinct values per axis up to which a table of cells is readable
+
+
+class Axis(NamedTuple):
+    """One hyperparameter: its sorted distinct values, and which of them each configuration has."""
+
+    name: str
+    levels: list[Any]
+    which: np.ndarray
+    even: int = MOST_CELLS
+
+    @property
+    def continuous(self) -> bool:
+        """Whether to place the values by size; up to `even` values, or names, are evenly spaced."""
+        numbers = all(_is_number(v) and math.isfinite(v) for v in self.levels)
+        return numbers and len(self.levels) > self.even
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where each configuration lies on the axis."""
+        return np.array(self.levels, np.float64)[self.which] if self.continuous else self.which
+
+    @property
+    def labels(self) -> list[str]:
+        """The shortest texts that tell the values apart: 0.001, 1e-5, relu, 160-80."""
+        for digits in range(4, 18):
+            labels = [_text(level, digits) for level in self.levels]
+            if len(set(labels)) == len(labels):
+                return labels
+        return [repr(level) for level in self.levels]
+
+
+def make_axis(name: str, values: Column, *, even: int = MOST_CELLS) -> Axis:
+    """Return the axis of a column; more than `even` distinct numbers are placed by size."""
+    plain = [_plain(value) for value in values]
+    levels = sorted(set(plain), key=_order)
+    where = {value: i for i, value in enumerate(levels)}
+    return Axis(name, levels, np.array([where[value] for value in plain]), even)
+
+
+def _plain(value: Any) -> Any:
+    """Return a hashable value of built-in types."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    """Sort numbers by size, then tuples element by element, then everything else by its text."""
+    if _is_number(value):
+        return 0, value
+    return (1, tuple(map(_order, value))) if isinstance(value, tuple) else (2, str(value))
+
+
+def _text(value: Any, digits: int) -> str:
+    if isinstance(value, tuple):
+        return "-".join(_text(v, digits) for v in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e")
+    return str(value)
+
+
+def check_lengths(columns: Mapping[str, Column]) -> None:
+    """Raise ConfigurationError unless every column has one entry a run, and there is a run."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        got = ", ".join(f"{name}: {n}" for name, n in lengths.items())
+        raise ConfigurationError(f"expected one value per configuration in each column, got {got}")
+
+
+def scale(axes: Axes, side: Literal["x", "y"], axis: Axis) -> None:
+    """Name a side of the axes and tick it: at the values, or by size (log if they call for it)."""
+    line = getattr(axes, f"{side}axis")
+    line.set_label_text(axis.name)
+    few = len(axis.levels) <= MOST_CELLS
+    positive = [v for v in axis.levels if axis.continuous and v > 0]
+    if axis.continuous and axis.levels[0] >= 0 and _logarithmic(positive, few):
+        symlog = {"value": "symlog", "linthresh": positive[0], "linscale": 0.5}
+        kind = {"value": "log"} if axis.levels[0] > 0 else symlog
+        getattr(axes, f"set_{side}scale")(**kind)
+    if few or not axis.continuous:
+        labels = axis.labels
+        at = axis.levels if axis.continuous else np.arange(len(labels))
+        line.set_ticks([], minor=True)
+        line.set_ticks(at, labels=labels)
+        line.set_tick_params(labelsize=8)
+        if side == "x" and max(map(len, labels)) > 8:
+            line.set_tick_params(labelrotation=30)
+    if not axis.continuous:
+        getattr(axes, f"set_{side}lim")(-0.5, len(axis.levels) - 0.5)
+
+
+def _logarithmic(positive: Sequence[float | int], few: bool) -> bool:
+    """Whether numbers span decades: two if drawn at random; one if a log axis parts them better."""
+    if len(positive) < 2 or not few:
+        return len(positive) > 1 and positive[-1] > 100 * positive[0]
+    gaps = [np.diff(v).min() / (v[-1] - v[0]) for v in (np.log(positive), np.array(positive))]
+    return positive[-1] >= 10 * positive[0] and gaps[0] >= gaps[1]
