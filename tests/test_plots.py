@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
@@ -336,6 +337,213 @@ def test_one_swept_hyperparameter_is_a_strip(save):
 def test_nothing_swept_has_no_picture():
     with pytest.raises(ConfigurationError, match=r"more than one distinct value, got rate, l2"):
         plots.accuracy_over_pairs({"rate": [0.1, 0.1], "l2": [0, 0]}, [0.1, 0.2], [False, False])
+
+
+# --- means over seeds ----------------------------------------------------------------------------
+
+
+def means_of(axes):
+    """Of each error bar: its label, its means (x, y) and the ends of its intervals."""
+    for bars in axes.containers:
+        line, _, (ends,) = bars
+        yield (
+            bars.get_label(),
+            line.get_xydata(),
+            [np.reshape(path, (-1, 2))[:, 1] for path in ends.get_segments()],
+        )
+
+
+def test_means_and_intervals_over_seeds(save):
+    rate = [1e-4] * 3 + [1e-3] * 3 + [1e-1] * 2
+    accuracy = [0.5, 0.52, 0.54, 0.6, 0.62, np.nan, np.nan, np.nan]
+    diverged = [False] * 5 + [True] * 3
+    figure = save(plots.replicate_means("rate", rate, accuracy, diverged, title="3 seeds"))
+    (axes,) = figure.axes
+    ((_, means, ends),) = means_of(axes)
+    np.testing.assert_allclose(means, [[1e-4, 0.52], [1e-3, 0.61], [np.nan, np.nan]])
+    for got, values in zip(ends[:2], ([0.5, 0.52, 0.54], [0.6, 0.62]), strict=True):
+        expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        np.testing.assert_allclose(got, [expected.low, expected.high])
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), np.c_[rate, accuracy][:5])
+    assert [text.strip() for text in texts(axes)] == ["1/3", "2/2"]
+    crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in crosses] == [1e-3, 1e-1]
+    assert legend(axes) == ["one run", "diverged (of its runs)", "mean, 95 % interval"]
+    assert axes.get_xscale() == "log"
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.0001", "0.001", "0.1"]
+    assert figure.get_suptitle() == "3 seeds"
+
+
+def test_one_seed_has_no_interval(save):
+    axes = save(plots.replicate_means("l2", [0.0, 0.1], [0.5, 0.4], [False] * 2)).axes[0]
+    ((_, means, ends),) = means_of(axes)
+    np.testing.assert_array_equal(means, [[0.0, 0.5], [0.1, 0.4]])
+    assert not np.isfinite(np.concatenate(ends)).any()
+    assert texts(axes) == []
+    assert legend(axes) == ["mean, 95 % interval"]
+
+
+def test_a_second_hyperparameter_is_a_line_each(save):
+    x, kind = ["relu", "elu"] * 4, ["adam"] * 4 + ["sgd"] * 4
+    accuracy = np.arange(8) / 10
+    diverged = np.arange(8) == 7
+    figure = save(
+        plots.replicate_means("act", x, accuracy, diverged, series=("opt", kind), label="median")
+    )
+    axes = figure.axes[0]
+    (first, adam, _), (second, sgd, _) = means_of(axes)
+    assert (first, second) == ("adam", "sgd")
+    np.testing.assert_allclose(adam, [[0, 0.2], [1, 0.1]])  # elu, relu
+    np.testing.assert_allclose(sgd, [[0, 0.5], [1, 0.5]])
+    assert axes.get_legend().get_title().get_text() == "opt"
+    assert axes.get_ylabel() == "median"
+    lines = [bars[0] for bars in axes.containers]
+    assert lines[0].get_marker() != lines[1].get_marker()
+    assert [line.get_linestyle() for line in lines] == ["None", "None"]  # names have no between
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_all_diverged_still_draws(save, n):
+    rates = np.geomspace(1e-4, 1, n)
+    axes = save(plots.replicate_means("rate", rates, np.full(n, np.nan), np.ones(n, bool))).axes[0]
+    assert [text.strip() for text in texts(axes)] == ["1/1"] * n
+
+
+def test_too_many_series_and_columns_that_disagree():
+    nine = ("l2", list(range(9)))
+    with pytest.raises(ConfigurationError, match="at most 8 values of l2, a line each, got 9"):
+        plots.replicate_means("x", [1] * 9, [0.1] * 9, [False] * 9, series=nine)
+    with pytest.raises(ConfigurationError, match="got x: 2, accuracy: 2, diverged: 2, l2: 9"):
+        plots.replicate_means("x", [1] * 2, [0.1] * 2, [False] * 2, series=nine)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([32, 64, 256], "linear"),
+        ([0.1, 0.3, 1, 3, 10], "log"),
+        ([0.0, 1e-5, 1e-3], "symlog"),
+        ([0.0, 0.25, 0.5], "linear"),
+        ([k / 10 for k in range(1, 11)], "linear"),
+        ([0.0], "linear"),
+        ([-1.0, 1.0, 100.0], "linear"),
+        (np.random.default_rng(0).uniform(0, 1, 60), "linear"),
+        (10 ** np.random.default_rng(0).uniform(-4, -1, 60), "log"),
+    ],
+)
+def test_a_log_axis_is_for_decades(save, values, expected):
+    n = len(values)
+    axes = save(plots.replicate_means("x", values, np.full(n, 0.5), np.zeros(n, bool))).axes[0]
+    assert axes.get_xscale() == expected
+
+
+# --- all learning curves -------------------------------------------------------------------------
+
+
+def test_fan_has_every_curve_and_marks_the_best_and_the_lost(save):
+    steps = np.array([10, 20, 30])
+    values = np.array(
+        [[0.1, 0.2, 0.3], [0.2, 0.4, 0.6], [0.3, 0.5, np.nan], [np.nan] * 3, [0.1, np.nan, 0.2]]
+    )
+    diverged = np.array([False, False, True, True, False])
+    figure = save(
+        plots.learning_fan(steps, values, diverged, best=1, best_label="id 1", title="144 runs")
+    )
+    (axes,) = figure.axes
+    finite, lost = axes.collections
+    expected = [np.c_[steps, row][np.isfinite(row)] for row in values]
+    for got, i in zip(finite.get_segments(), (0, 1, 4), strict=True):
+        np.testing.assert_array_equal(got, expected[i])
+    np.testing.assert_array_equal(lost.get_segments(), [expected[2]])
+    assert lost.get_linestyle() != finite.get_linestyle()  # not colour alone
+    crosses = next(line for line in axes.lines if line.get_marker() == "X")
+    np.testing.assert_array_equal(crosses.get_xydata(), [[20, 0.5]])
+    top = axes.lines[-1]
+    np.testing.assert_array_equal(top.get_xydata(), expected[1])
+    assert top.get_linewidth() > 2 * finite.get_linewidth()[0]
+    assert legend(axes) == [
+        "finite (3)",
+        "diverged (2, 1 of them before any value)",
+        "id 1 (0.600)",
+    ]
+    low, high = axes.get_ylim()
+    assert low < 0.1 < 0.6 < high
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("linear", "validation accuracy")
+
+
+def test_fan_of_losses_that_explode_is_logarithmic(save):
+    values = np.array([[2.0, 1.0, 0.5], [2.0, 1e4, np.nan]])
+    diverged = np.array([False, True])
+    axes = save(plots.learning_fan(np.arange(3), values, diverged, label="loss")).axes[0]
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "loss")
+    assert legend(axes) == ["finite (1)", "diverged (1)"]
+
+
+@pytest.mark.parametrize("runs", [0, 3])
+def test_fan_of_nothing_still_draws(save, runs):
+    lost = np.ones(runs, bool)
+    save(plots.learning_fan(np.arange(4), np.full((runs, 4), np.nan), lost))
+
+
+def test_fan_wants_a_best_that_it_has():
+    with pytest.raises(ConfigurationError, match="expected best from 0 to 1, got 2"):
+        plots.learning_fan(np.arange(3), np.zeros((2, 3)), np.zeros(2, bool), best=2)
+
+
+# --- where a sweep diverges ----------------------------------------------------------------------
+
+
+def test_cells_print_the_share_that_diverged_and_when(save):
+    x, y = ["a", "a", "a", "b", "b"], [1, 1, 1, 2, 2]
+    diverged, steps = [True, True, False, True, True], [10, 31, 999, 7, 8]
+    figure = save(plots.diverging_map("x", x, "y", y, diverged, steps, title="digits"))
+    axes, bar = figure.axes
+    assert at(axes, 0, 0) == ["2/3", "step 20"]  # the median of 10 and 31, halves to even
+    assert at(axes, 1, 1) == ["2/2\nstep 8"]
+    assert at(axes, 1, 0) == at(axes, 0, 1) == []
+    shares = axes.collections[0].get_array()
+    np.testing.assert_allclose(shares.filled(-1), [[2 / 3, -1], [-1, 1]])
+    hatched = [p.get_xy() for p in axes.patches if isinstance(p, Rectangle) and p.get_hatch()]
+    assert hatched == [(0.5, 0.5)]
+    assert bar.get_ylabel() == "share of runs that diverged"
+    assert bar.get_ylim() == (0, 1)
+    assert figure.get_suptitle() == "digits"
+
+
+def test_every_configuration_is_in_a_cell(save):
+    columns, _, diverged = sweep()
+    x, y = columns["learning_rate"], columns["hidden"]
+    axes = save(plots.diverging_map("lr", x, "hidden", y, diverged)).axes[0]
+    levels = itertools.product(
+        enumerate([1e-5, 1e-4, 1e-3, 1e-1]), enumerate([(80,), (160,), (160, 80), (320,)])
+    )
+    order = {level: i for i, level in enumerate(sorted(set(y)))}
+    for (i, a), (_, b) in levels:
+        group = [k for k in range(144) if x[k] == a and y[k] == b]
+        bad = diverged[group].sum()
+        assert at(axes, i, order[b]) == [f"{bad}/{len(group)}" if bad else "0"]
+
+
+@pytest.mark.parametrize("lost", ["some", "none", "all"])
+def test_random_search_shows_each_run(save, lost):
+    rng = np.random.default_rng(3)
+    rate, dropout = 10 ** rng.uniform(-5, -1, 60), rng.uniform(0, 0.5, 60)
+    diverged = {"some": rate > 1e-2, "none": rate > 1, "all": rate > 0}[lost]
+    figure = save(plots.diverging_map("rate", rate, "dropout", dropout, diverged, np.full(60, 40)))
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    drawn = [np.asarray(points.get_offsets()) for points in axes.collections]
+    both = [np.c_[rate, dropout][chosen] for chosen in (~diverged, diverged) if chosen.any()]
+    for got, expected in zip(drawn, both, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    k = int(diverged.sum())
+    named = [f"finite ({60 - k})"] * (k < 60) + [f"diverged ({k}, median step 40)"] * (k > 0)
+    assert legend(axes) == named
+
+
+def test_steps_are_a_column_too():
+    with pytest.raises(ConfigurationError, match="got x: 1, y: 1, diverged: 1, steps: 2"):
+        plots.diverging_map("x", [1], "y", [1], [True], [1, 2])
 
 
 def test_pyplot_is_never_touched():

@@ -108,8 +108,14 @@ def scale(axes: Axes, side: Literal["x", "y"], axis: Axis) -> None:
 
 
 def _logarithmic(positive: Sequence[float | int], few: bool) -> bool:
-    """Whether numbers span decades: two if drawn at random; one if a log axis parts them better."""
-    if len(positive) < 2 or not few:
-        return len(positive) > 1 and positive[-1] > 100 * positive[0]
+    """Whether numbers span decades: a few, if a log axis parts them better; many, by their median.
+
+    Of many, drawn at random, the smallest says little: uniform draws come close to 0, too.
+    """
+    if len(positive) < 2:
+        return False
+    low, middle, high = positive[0], positive[len(positive) // 2], positive[-1]
+    if not few:
+        return high > 100 * low and high > 5 * middle
     gaps = [np.diff(v).min() / (v[-1] - v[0]) for v in (np.log(positive), np.array(positive))]
-    return positive[-1] >= 10 * positive[0] and gaps[0] >= gaps[1]
+    return high >= 10 * low and bool(gaps[0] >= gaps[1])

@@ -46,7 +46,7 @@ def write_cell(
 def hatch_cell(axes: Axes, at: tuple[int, int], text: str, *, size: float) -> None:
     """Hatch the cell `at` (x, y), of which all runs diverged, under a plate with a text."""
     x, y = at
-    hatched = {"fc": "white", "ec": "0.6", "lw": 0, "hatch": "////"}
+    hatched = {"fc": "none", "ec": "0.6", "lw": 0, "hatch": "////"}
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **hatched))
     plate = {"fc": "white", "ec": "none", "pad": 1}
     style = {"ha": "center", "va": "center", "color": "black", "fontsize": size}
