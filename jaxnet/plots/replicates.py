@@ -16,7 +16,7 @@ from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
 
 MARKERS, LINES = "osD^vPp*", ("-", "--", "-.", ":")
 APART = 10  # points between two series at one value; the single runs stand halfway
-ROW = 0.055  # of the height of the axes, for the diverged of one series
+HEIGHT, ROW = 3.4, 0.18  # inches, of the means and of a row for the diverged of one series
 
 
 def replicate_means(
@@ -34,7 +34,8 @@ def replicate_means(
     One entry a run; the runs of one value are taken as replicates, so give those that differ in
     this hyperparameter, the `series` and the seed alone. Each is a faint point; k of n that
     `diverged` are a cross at the bottom with "k/n" and count in no mean. The interval is
-    `jaxnet.intervals.mean_interval`; a single run has none. Numbers are placed by size, on a log
+    `jaxnet.intervals.mean_interval`; a single run has none, and one far wider than the runs leaves
+    the picture. Numbers are placed by size, on a log
     axis where they span decades; names and tuples evenly. `series` is the name and the values of a
     second hyperparameter, at most 8 of them, each with its own line and marker, a little apart so
     that their intervals stay readable. Raises ConfigurationError for columns of different lengths,
@@ -53,8 +54,9 @@ def replicate_means(
     even = not x.continuous or len(x.levels) <= MOST_CELLS
     width = min(max((0.55 + 0.17 * count) * len(x.levels), 6), 11) if even else 8
     width += 1.6 if series else 0  # the legend
-    below = ROW * (count + 0.5) * bad.any()
-    figure = Figure(figsize=(width, 3.4 / (1 - below) + 0.8), layout="constrained")
+    strip = ROW * (count + 0.5) * bad.any()
+    below = strip / (HEIGHT + strip)
+    figure = Figure(figsize=(width, HEIGHT + strip + 0.8), layout="constrained")
     axes = figure.subplots()
     scale(axes, "x", x)
     for i, level in enumerate(lines.labels):
@@ -67,7 +69,8 @@ def replicate_means(
         for artist in means.get_children():  # the strip below is for the diverged
             artist.set_clip_path(Rectangle((0, below), 1, 1 - below, transform=axes.transAxes))
         along = offset_copy(axes.get_xaxis_transform(), figure, x=shift, units="points")
-        _diverged(axes, along, x, mine, bad, ROW * (i + 0.6), look["color"] if series else ORANGE)
+        at = below * (i + 0.75) / (count + 0.5)
+        _diverged(axes, along, x, mine, bad, at, look["color"] if series else ORANGE)
     if bad.any():
         colour = GREY if series else ORANGE
         axes.plot([], [], "x", color=colour, ms=6, label="diverged (of its runs)")
@@ -106,7 +109,7 @@ def _means(
     runs = chosen & ~single[x.which]  # one alone is its mean
     if runs.any():
         axes.plot(x.positions[runs], heights[runs], transform=aside, label=texts[1], **faint)
-    bars = {"capsize": 3, "lw": 1.5, "ms": 6, "mec": "white", "mew": 0.6}
+    bars = {"capsize": 3, "lw": 1.5, "ms": 6}
     return axes.errorbar(at, mean, reach, label=texts[0], transform=moved, **look, **bars)
 
 
