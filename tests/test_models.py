@@ -34,7 +34,9 @@ def assert_same(a, b):
 
 def both_gradients(net, dtype=np.float64, **settings):
     images, labels = example(dtype)
-    params, state, _ = net.init(jax.random.key(1), (FEATURES,))
+    # Of this key no unit is almost dead: batchnorm enlarges the rounding of its bias's gradient,
+    # which is 0, by 1/deviation (5 here, 300 elsewhere).
+    params, state, _ = net.init(jax.random.key(8), (FEATURES,))
     key = jax.random.key(2)
     return tuple(
         loss_and_grad(net, params, state, images, labels, key=key, backward=backward, **settings)

@@ -1,5 +1,6 @@
 """The affine layer: out = x·w + b."""
 
+import functools
 import math
 
 import jax
@@ -8,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.layers.draws import by_rows
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
 
 
@@ -76,7 +78,7 @@ def affine(
 
     def initialize(key: PRNGKeyArray, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         inputs = math.prod(input_shape)
-        w = jax.random.normal(key, (inputs, outputs), dtype)
+        w = by_rows(functools.partial(jax.random.normal, dtype=dtype), key, (inputs, outputs))
         deviation = as_dtype(scale, w) * INITIALIZERS[init](inputs, outputs)
         return {"w": deviation * w, "b": jnp.zeros(outputs, dtype)}, {}, (outputs,)
 

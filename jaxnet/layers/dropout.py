@@ -1,10 +1,13 @@
 """Inverted dropout: zero each value with probability `rate` and enlarge the survivors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.layers.draws import by_rows
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
 
 
@@ -15,7 +18,7 @@ def dropout_forward(
 
     `rate` is the probability to drop and may be traced; the course's p is the probability to
     keep. Rate 0 and `train=False` give x itself, rate 1 gives zeros. One key gives one mask,
-    whatever the dtype of x.
+    whatever the dtype of x; that of the first features, its last axis, whatever their number.
 
     >>> out, cache = dropout_forward(jnp.ones(4), 0.5, jax.random.key(0), train=True)
     >>> bool((dropout_backward(jnp.ones(4), cache) == out).all()), set(out.tolist()) <= {0.0, 2.0}
@@ -27,7 +30,8 @@ def dropout_forward(
         raise ConfigurationError(
             "dropout with train=True draws a mask, got key=None: pass key=jax.random.key(seed)"
         )
-    keep = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), x.shape)
+    draws = by_rows(functools.partial(jax.random.uniform, dtype=jnp.float32), key, x.shape)
+    keep = draws < 1 - jnp.asarray(rate, jnp.float32)
     survival = 1 - as_dtype(rate, x)
     survival = jnp.where(survival > 0, survival, 1)  # at rate 1 nothing is kept: avoid 0/0
     return jnp.where(keep, x / survival, 0), (keep, survival)
