@@ -183,7 +183,7 @@ def layernorm_forward(
 
 def layernorm_backward(dout: Any, cache: Cache) -> Gradients:
     """Return dx, dgamma, dbeta. See `jaxnet.layers.layernorm_backward`."""
-    x_hat, _, gamma = cache
+    x_hat, _, gamma, _ = cache
     return numpy(_layernorm_backward(_like(x_hat.shape, dout, gamma), cache))
 
 

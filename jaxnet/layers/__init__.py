@@ -35,6 +35,11 @@ from jaxnet.layers.dropout import (
     dropout_backward,
     dropout_forward,
 )
+from jaxnet.layers.first_units import (
+    first_units,
+    first_units_backward,
+    first_units_forward,
+)
 from jaxnet.layers.layer import Layer
 from jaxnet.layers.layernorm import (
     layernorm,
@@ -56,6 +61,9 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_forward",
+    "first_units",
+    "first_units_backward",
+    "first_units_forward",
     "gelu",
     "gelu_backward",
     "gelu_forward",

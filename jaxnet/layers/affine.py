@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.draws import by_rows
+from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
 
 
@@ -52,11 +53,11 @@ def _rows(x: Array) -> Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-INITIALIZERS = {
+INITIALIZERS = {  # the variance of a weight
     "normal": lambda fan_in, fan_out: 1.0,
-    "he": lambda fan_in, fan_out: math.sqrt(2 / fan_in),
-    "glorot": lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)),
-    "lecun": lambda fan_in, fan_out: math.sqrt(1 / fan_in),
+    "he": lambda fan_in, fan_out: 2 / fan_in,
+    "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "lecun": lambda fan_in, fan_out: 1 / fan_in,
 }
 
 
@@ -65,6 +66,8 @@ def affine(
     *,
     init: str = "he",
     scale: ScalarLike = 1.0,
+    fan_in: ScalarLike | None = None,
+    fan_out: ScalarLike | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
     """Return the layer x·w + b: weights normal with deviation scale·gain(init), biases zero.
@@ -72,6 +75,10 @@ def affine(
     The gain is 1 for "normal" (`scale` is the deviation itself; the course uses 1e-4 to 1e-2),
     √(2/inputs) for "he" (He et al. 2015, relu nets), √(2/(inputs+outputs)) for "glorot" (Glorot
     and Bengio 2010, tanh nets) and √(1/inputs) for "lecun" (LeCun et al. 1998).
+
+    Of a layer padded to a common width, `fan_in` and `fan_out` are the true numbers of inputs and
+    outputs, which may be traced: the gain is theirs, weights beyond them are zero, and the others
+    are those of the layer of that size.
     """
     if init not in INITIALIZERS:
         raise ConfigurationError(unknown("initializer", init, INITIALIZERS))
@@ -79,8 +86,17 @@ def affine(
     def initialize(key: PRNGKeyArray, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         inputs = math.prod(input_shape)
         w = by_rows(functools.partial(jax.random.normal, dtype=dtype), key, (inputs, outputs))
-        deviation = as_dtype(scale, w) * INITIALIZERS[init](inputs, outputs)
-        return {"w": deviation * w, "b": jnp.zeros(outputs, dtype)}, {}, (outputs,)
+        variance = INITIALIZERS[init](
+            inputs if fan_in is None else as_dtype(fan_in, w),
+            outputs if fan_out is None else as_dtype(fan_out, w),
+        )
+        gain = math.sqrt(variance) if isinstance(variance, float) else jnp.sqrt(variance)
+        w = as_dtype(scale, w) * gain * w
+        if fan_in is not None:
+            w = first_units_forward(w.T, fan_in)[0].T
+        if fan_out is not None:
+            w = first_units_forward(w, fan_out)[0]
+        return {"w": w, "b": jnp.zeros(outputs, dtype)}, {}, (outputs,)
 
     def forward(params, state, x, *, key, train):
         out, cache = affine_forward(x, params["w"], params["b"])

@@ -51,10 +51,15 @@ def batchnorm(batch, width, **settings):
     return Case(f"batchnorm-{batch}x{width}-{settings}", *pair, shapes, running, settings)
 
 
-def layernorm(batch, width, **settings):
+def layernorm(batch, features, **settings):
     pair = layers.layernorm_forward, layers.layernorm_backward
-    shapes = [(batch, width), (width,), (width,)]
-    return Case(f"layernorm-{batch}x{width}-{settings}", *pair, shapes, settings=settings)
+    shapes = [(batch, features), (features,), (features,)]
+    return Case(f"layernorm-{batch}x{features}-{settings}", *pair, shapes, settings=settings)
+
+
+def first_units(shape, width):
+    pair = layers.first_units_forward, layers.first_units_backward
+    return Case(f"first_units-{shape}-{width}", *pair, [shape], (width,))
 
 
 def dropout(shape, rate, train):
@@ -80,6 +85,9 @@ CASES = [
     batchnorm(2, 3, train=True, eps=0.1, momentum=0.5),
     *[layernorm(*shape) for shape in [(5, 7), (1, 4), (3, 1)]],
     layernorm(4, 3, eps=0.1),
+    *[layernorm(3, 6, width=width) for width in (4, 6)],
+    *[first_units((3, 5), width) for width in (1, 3, 5)],
+    first_units((2, 3, 4), 2),
     *[dropout((5, 7), rate, train) for rate in (0.0, 0.3, 1.0) for train in (True, False)],
     dropout((1, 1), 0.5, True),
     dropout((2, 3, 4), 0.25, True),
@@ -211,11 +219,19 @@ def batchnorm_variance_forgotten(dout, cache):
 
 
 def layernorm_over_the_batch(dout, cache):
-    x_hat, inverse_deviation, scale = cache
+    x_hat, inverse_deviation, scale, _ = cache
     g = dout * scale[None, :]
     dcentred = g - g.mean(0, keepdims=True) - x_hat * (g * x_hat).mean(0, keepdims=True)
     _, dscale, dshift = layers.layernorm_backward(dout, cache)
     return inverse_deviation * dcentred, dscale, dshift
+
+
+def layernorm_over_the_padding(dout, cache):
+    return layers.layernorm_backward(dout, (*cache[:3], None))
+
+
+def first_units_unmasked(dout, cache):
+    return dout
 
 
 def dropout_redrawn(dout, cache):
@@ -239,6 +255,8 @@ FAULTS = [
     ("batchnorm-7x5-{'train': True}", batchnorm_mean_forgotten),
     ("batchnorm-7x5-{'train': True}", batchnorm_variance_forgotten),
     ("layernorm-5x7-{}", layernorm_over_the_batch),
+    ("layernorm-3x6-{'width': 4}", layernorm_over_the_padding),
+    ("first_units-(3, 5)-3", first_units_unmasked),
     ("dropout-(5, 7)-0.3-True", dropout_redrawn),
     ("dropout-(5, 7)-0.3-True", dropout_unscaled),
     ("leaky_relu-(5, 7)-{}", leaky_relu_as_relu),
