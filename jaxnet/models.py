@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 from jaxnet.compose import Layer, serial
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import activation as activation_layer
-from jaxnet.layers import affine, batchnorm, dropout, layernorm
+from jaxnet.layers import affine, batchnorm, dropout, first_units, layernorm
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import LOSSES, add_l2, check_labels, l2_penalty
 
@@ -25,6 +25,7 @@ def fully_connected(
     dropout_rate: ScalarLike | None = None,
     init: str = "he",
     init_scale: ScalarLike = 1.0,
+    widths: Sequence[ScalarLike] | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
     """Return {affine – [norm] – activation – [dropout]} × len(hidden) – affine as one layer.
@@ -33,28 +34,50 @@ def fully_connected(
     layers. `norm` is "none", "batch" or "layer"; `dropout_rate` None leaves the layer out.
     Numbers may be traced. This is the course's FullyConnectedNet.
 
+    `widths`, one a hidden layer and perhaps traced, makes `hidden` the sizes of the arrays only:
+    the net is that of hidden layers of these widths, in scores, gradients and the weights that a
+    key gives, so that nets of several widths train under one `vmap`. Beyond the widths everything
+    is zero, but for a normalization's scale: it starts at 1, its gradient is zero and nothing
+    depends on it. `jaxnet.stacking.crop` takes the net out.
+
     >>> net = fully_connected((20,), 10, norm="batch")
     >>> params, state, output_shape = net.init(jax.random.key(0), (784,))
     >>> sorted(params), params["affine_1"]["w"].shape, output_shape
     (['affine_1', 'affine_2', 'batchnorm_1'], (784, 20), (10,))
     """
-    norms = {"none": None, "batch": batchnorm, "layer": layernorm}
+    norms = {
+        "none": None,
+        "batch": lambda width: batchnorm(dtype=dtype),  # units do not meet
+        "layer": lambda width: layernorm(width=width, dtype=dtype),
+    }
     if norm not in norms:
         raise ConfigurationError(unknown("norm", norm, norms))
     normalize = norms[norm]
+    true_widths = [None] * len(hidden) if widths is None else list(widths)
+    if len(true_widths) != len(hidden):
+        raise ConfigurationError(
+            f"widths expects one number for each of the {len(hidden)} hidden layers, got "
+            f"{len(true_widths)}: their arrays have the sizes {tuple(hidden)}"
+        )
 
-    def linear(outputs: int) -> Layer:
-        return affine(outputs, init=init, scale=init_scale, dtype=dtype)
+    def linear(outputs: int, fan_in: ScalarLike | None, fan_out: ScalarLike | None) -> Layer:
+        return affine(
+            outputs, init=init, scale=init_scale, fan_in=fan_in, fan_out=fan_out, dtype=dtype
+        )
 
     layers: list[Layer] = []
-    for width in hidden:
-        layers.append(linear(width))
+    width_before = None
+    for units, width in zip(hidden, true_widths, strict=True):
+        layers.append(linear(units, width_before, width))
         if normalize is not None:
-            layers.append(normalize(dtype=dtype))
+            layers.append(normalize(width))
         layers.append(activation_layer(activation))
+        if width is not None:
+            layers.append(first_units(width))
         if dropout_rate is not None:
             layers.append(dropout(dropout_rate))
-    return serial(*layers, linear(classes))
+        width_before = width
+    return serial(*layers, linear(classes, width_before, None))
 
 
 def two_layer(hidden: int, classes: int, *, init_scale: ScalarLike = 1e-4) -> Layer:

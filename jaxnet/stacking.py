@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnet.errors import ConfigurationError
+
 SHARED_INPUT = ("affine_1", "w")
 
 
@@ -35,3 +37,26 @@ def to_stack(leading: Any) -> Any:
 def take_member(stack: Any, index: int) -> Any:
     """Return network number `index` of a stack."""
     return jax.tree.map(lambda leaf, axis: leaf.take(index, axis=axis), stack, config_axes(stack))
+
+
+def crop(tree: Any, like: Any) -> Any:
+    """Return the leading block of each leaf, in the shape of its counterpart in `like`.
+
+    It takes a network out of arrays padded to a larger width; `like` holds arrays, or shapes from
+    `jax.eval_shape`.
+
+    >>> padded = {"w": jnp.ones((4, 5)), "b": jnp.ones(5)}
+    >>> like = {"w": jnp.ones((4, 2)), "b": jnp.ones(2)}
+    >>> jax.tree.map(jnp.shape, crop(padded, like))
+    {'b': (2,), 'w': (4, 2)}
+    """
+
+    def block(path, leaf, target):
+        if leaf.ndim != target.ndim or any(map(int.__lt__, leaf.shape, target.shape)):
+            raise ConfigurationError(
+                f"crop expects leaves of at least the shapes of `like`, got {leaf.shape} for "
+                f"{target.shape} at {jax.tree_util.keystr(path)}: the first argument is the larger"
+            )
+        return leaf[tuple(map(slice, target.shape))]
+
+    return jax.tree.map_with_path(block, tree, like)
