@@ -64,7 +64,8 @@ def test_every_option_is_in_the_table(rows):
         assert text in words["network"]
     for text in (*layers.ACTIVATIONS, *losses.LOSSES, "l2 0,", "0.1 half", "0.1 full"):
         assert text in words["network"]
-    for text in ("1×1", "1×3", "train", "test", "rate 0.0", "rate 1.0", "one of them 0"):
+    assert "widths 4 and 3 of 6 and 5" in words["network"]
+    for text in ("width 4", "1×1", "1×3", "train", "test", "rate 0.0", "rate 1.0", "one of them 0"):
         assert text in words["layer"]
     for text in ("label_smoothing 0.1", "half", "full", "margin"):
         assert text in words["loss"]
@@ -103,6 +104,8 @@ def test_rows_are_told_apart_by_their_words(rows):
         ("relu", ("one of them 0", "float64"), "KINK"),
         ("batchnorm", ("7×5, train", "float64"), "PASS"),
         ("layernorm", ("3×1", "float32"), "PASS"),
+        ("layernorm", ("3×7, width 4", "float64"), "PASS"),
+        ("first_units", ("3×5, width 2", "float64"), "PASS"),
         ("dropout", ("rate 0.3", "float64"), "PASS"),
         ("softmax", ("label_smoothing 0.1", "float32"), "PASS"),
         ("svm", ("margin", "float64"), "PASS"),
@@ -110,6 +113,7 @@ def test_rows_are_told_apart_by_their_words(rows):
         ("concat", ("residual", "float64"), "PASS"),
         ("as_custom_vjp", ("float32",), "PASS"),
         ("norm layer", ("depth 2", "l2 0.1", "float32"), "PASS"),
+        ("norm layer", ("widths", "l2 0.1", "float64"), "PASS"),
         ("norm batch", ("depth 2", "l2 0.1", "float64"), "PASS"),
         *[(name, ("3×5", "float32"), "PASS") for name in OPTIMIZERS],
     ],

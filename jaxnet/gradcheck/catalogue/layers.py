@@ -39,6 +39,12 @@ def layer_rows() -> Iterator[Row]:
         yield from _layer("batchnorm", options, [shape, wide, wide], (wide, wide), train=train)
     for shape in [(5, 7), (1, 4), (3, 1)]:
         yield from _layer("layernorm", size_text(shape), [shape, shape[1:], shape[1:]])
+    for shape, width in [((3, 7), 4), ((3, 4), 4)]:
+        options = f"{size_text(shape)}, width {width}"
+        yield from _layer("layernorm", options, [shape, shape[1:], shape[1:]], width=width)
+    for shape, width in [((3, 5), 2), ((3, 5), 5), ((2, 3, 4), 1)]:
+        options = f"{size_text(shape)}, width {width}"
+        yield from _layer("first_units", options, [shape], (width,))
     for shape, rate in [((5, 7), 0.0), ((5, 7), 0.3), ((5, 7), 1.0), ((1, 1), 0.3)]:
         constants = (rate, jax.random.key(3))
         options = f"{size_text(shape)}, rate {rate}, train"

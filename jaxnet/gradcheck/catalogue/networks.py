@@ -23,6 +23,7 @@ class _Net(NamedTuple):
     activation: str
     loss: str
     convention: str
+    widths: tuple[int, ...] | None = None  # true widths, where the hidden layers are padded
 
 
 _NETS = {  # by depth
@@ -43,6 +44,9 @@ def network_rows() -> Iterator[Row]:
         yield from _network(norm, "depth 2, batch 1", _NETS[2], False, (1, 3))
     thin = _Net((1, 1), "tanh", "softmax", "half")
     yield from _network("none", "depth 3, width 1", thin, False, (3, 1))
+    padded = _Net((6, 5), "sigmoid", "softmax", "half", widths=(4, 3))
+    for norm in NORMS:
+        yield from _network(norm, "depth 3, widths 4 and 3 of 6 and 5", padded, False, (7, 3))
 
 
 def _network(
@@ -56,7 +60,12 @@ def _network(
     def build(rate: Any) -> Layer:
         rate = rate if drops else None
         return models.fully_connected(
-            net.hidden, classes, activation=net.activation, norm=norm, dropout_rate=rate
+            net.hidden,
+            classes,
+            activation=net.activation,
+            norm=norm,
+            dropout_rate=rate,
+            widths=net.widths,
         )
 
     def both(params, state, images, labels, key, rate, l2):
