@@ -14,9 +14,11 @@ import numpy as np
 
 from benchmarks.timing import interleave
 from jaxnet.configuration import Configuration
+from jaxnet.numerics import numerics
 from jaxnet.sweeps import find_preset
-from jaxnet.sweeps.plan import make_plan, memory_budget
-from jaxnet.training import DeviceData, make_train, numerics
+from jaxnet.sweeps.cost import memory_budget
+from jaxnet.sweeps.plan import make_plan
+from jaxnet.training import DeviceData, make_train
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
 GRIDS = ("cifar10-24", "cifar10-45", "cifar10-144")
@@ -27,12 +29,13 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     rows = []
     for grid in GRIDS[:1] if smoke else GRIDS:
         configurations = find_preset(grid).configurations()
-        chunks = make_plan(
-            configurations, FEATURES, CLASSES, steps=1, memory=memory_budget()
-        ).chunks
-        for chunk in chunks[:1] if smoke else chunks:
-            members = [configurations[i] for i in chunk.ids]
-            rows.append({"grid": grid, **_measure_group(members, chunk.flops_per_step, smoke)})
+        groups = make_plan(
+            configurations, (FEATURES,), CLASSES, steps=1000, memory=memory_budget()
+        ).groups
+        for group in groups[:1] if smoke else groups:
+            members = [configurations[i] for i in group.chunks[0].ids]
+            flops = group.size * group.flops_per_step
+            rows.append({"grid": grid, **_measure_group(members, flops, smoke)})
     return rows
 
 
@@ -80,7 +83,7 @@ def _training(configurations: Sequence[Configuration], steps: int) -> Callable[[
     labels = generator.integers(0, CLASSES, EXAMPLES, dtype=np.int32)
     mean = jnp.asarray(images.mean(axis=0, dtype=np.float32))
     data = DeviceData(jnp.asarray(images), jnp.asarray(labels), mean, None)
-    program = make_train(configurations[0].structure, FEATURES, CLASSES)
+    program = make_train(configurations[0].structure, (FEATURES,), CLASSES)
     numbers = {
         name: jnp.asarray([c.numbers[name] for c in configurations], jnp.float32)
         for name in configurations[0].numbers

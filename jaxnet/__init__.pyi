@@ -23,6 +23,7 @@ from .compose import (
 )
 from .configuration import Configuration as Configuration
 from .configuration import configure as configure
+from .custom_model import Model as Model
 from .errors import (
     ConfigurationError as ConfigurationError,
 )
@@ -53,9 +54,13 @@ from .models import (
 from .models import (
     two_layer as two_layer,
 )
+from .network import CustomNetwork as CustomNetwork
 from .network import Network as Network
+from .sweeps.halving import Halving as Halving
 from .sweeps.plan import Plan as Plan
 from .sweeps.results import SweepResult as SweepResult
+from .sweeps.search import RandomSearch as RandomSearch
+from .sweeps.search import search as search
 from .sweeps.space import (
     choice as choice,
 )

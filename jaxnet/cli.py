@@ -26,6 +26,7 @@ TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
     "loss": (str, "softmax, svm or squared_error"),
     "label_smoothing": (float, "share of the target spread over all classes"),
     "l2": (float, "strength of the L2 penalty on weights"),
+    "clip_norm": (float, "largest norm of a gradient, 0 for any"),
     "l2_convention": (str, "half: l2/2·Σ‖W‖², or full: l2·Σ‖W‖²"),
     "init": (str, "he, glorot, lecun, or normal (deviation init_scale)"),
     "init_scale": (float, "factor on the initial weights"),
@@ -91,6 +92,21 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--plan", action="store_true", help="print what would be trained together, and stop"
     )
+    sweep.add_argument(
+        "--replicates", type=int, metavar="N", help="train each configuration with N seeds"
+    )
+    sweep.add_argument(
+        "--select", default="mean", help="rank settings by the mean or the median over seeds"
+    )
+    sweep.add_argument(
+        "--halving",
+        type=float,
+        metavar="ETA",
+        help="train all a little, then the best 1/ETA for ETA times as long, and so on",
+    )
+    sweep.add_argument(
+        "--hyperband", type=float, metavar="ETA", help="halving in brackets that begin later"
+    )
     _add_run_options(sweep)
     sweep.set_defaults(run=_sweep)
 
@@ -107,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="classify images with saved weights")
     predict.add_argument("weights", type=Path, help="a run folder, or its best.safetensors")
+    predict.add_argument(
+        "--id", type=int, help="of a run folder, the network of this configuration, if it was kept"
+    )
     predict.add_argument("--data", help="a data set (default: the one of the run)")
     predict.add_argument("--split", default="test", help="test or train (default: test)")
     predict.add_argument("--images", type=Path, help="a .npy file of images instead of --data")
@@ -153,7 +172,20 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=int, help="training images held out to judge by")
     parser.add_argument("--train", type=int, help="training images to use (default: all others)")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/COMMAND-NNN)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, whatever it was"
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop a network whose validation accuracy has not risen for N evaluations",
+    )
+    parser.add_argument("--evaluations", type=int, help="how many, evenly over the steps")
+    parser.add_argument("--history", type=int, help="most losses kept of a network")
+    parser.add_argument(
+        "--keep", type=_count, default=1, help="networks of how many settings to keep, or all"
+    )
     parser.add_argument(
         "--memory",
         type=_bytes,
@@ -209,12 +241,11 @@ def _train(options: argparse.Namespace) -> int:
 
 def _steps_of(epochs: float, job: Job, options: argparse.Namespace) -> int:
     from jaxnet.data import load
-    from jaxnet.sweeps.sweep import split
 
     if not 0 < epochs < float("inf"):
         raise ConfigurationError(f"--epochs: expected a number above 0, got {epochs}")
     job = _overridden(job, {}, options)
-    examples = len(split(job, load(job.data, data_dir=options.data_dir)).train)
+    examples = len(job.split(load(job.data, data_dir=options.data_dir)).train)
     batch_size = job.configurations()[0].structure.batch_size
     return max(1, round(epochs * max(1, examples // batch_size)))
 
@@ -222,8 +253,21 @@ def _steps_of(epochs: float, job: Job, options: argparse.Namespace) -> int:
 def _overridden(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> Job:
     import dataclasses
 
-    names = ("data", "steps", "seed", "validation", "train")
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    from jaxnet.sweeps.halving import ALL, Halving
+    from jaxnet.sweeps.job import WHOLE
+
+    given = {
+        name: value
+        for name in ("data", *WHOLE)
+        if (value := getattr(options, name, None)) is not None
+    }
+    halving, hyperband = (getattr(options, name, None) for name in ("halving", "hyperband"))
+    if halving is not None and hyperband is not None:
+        raise ConfigurationError("give --halving or --hyperband, not both")
+    if halving is not None:
+        given["halving"] = Halving(halving)
+    if hyperband is not None:
+        given["halving"] = Halving(hyperband, brackets=ALL)
     return dataclasses.replace(job, settings={**job.settings, **settings}, **given)
 
 
@@ -236,8 +280,10 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
     job = _overridden(job, settings, options)
     if getattr(options, "plan", False):
         from jaxnet.sweeps import plan_job
+        from jaxnet.sweeps.estimate import describe
 
-        print(plan_job(job, load(job.data, data_dir=options.data_dir), memory=options.memory))
+        found = plan_job(job, load(job.data, data_dir=options.data_dir), memory=options.memory)
+        print(found, describe(found), sep="\n\n")
         return 0
     count = len(job.configurations())  # an error in them comes before the data are read
     out = _out(options) if options.resume else options.out or next_run_folder(options.command)
@@ -247,9 +293,10 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
             job,
             data,
             out=out,
-            resume=options.resume,
             progress=not options.quiet,
             memory=options.memory,
+            keep=options.keep,
+            select=getattr(options, "select", "mean"),
         )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
@@ -281,6 +328,14 @@ def _bytes(text: str) -> float:
     return size
 
 
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 up, or all, got {text!r}")
+    return int(text)
+
+
 def _out(options: argparse.Namespace) -> Path:
     if options.out is None:
         raise ConfigurationError("--resume needs --out FOLDER: the run to go on with")
@@ -304,22 +359,51 @@ def _print_result(result: SweepResult, count: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = [*result.swept, "final_loss", "train_accuracy", "val_accuracy", "status"]
+    replicated = any(len(setting.rows) > 1 for setting in result.replicates)
+    headings, rows = (_settings_table if replicated else _rows_table)(result)
+    what = f"{len(result.replicates)} settings" if replicated else str(count)
+    title = f"best {len(rows)} of {what}" if count > 1 else None
     # Spaces let the headings wrap: 80 columns have room for five axes.
-    headings = [name.replace("accuracy", "acc.").replace("_", " ") for name in columns]
-    title = f"best {min(count, 10)} of {count}" if count > 1 else None
-    table = Table("id", *headings, title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
-    for row in result.ranked[:10]:
-        cells = row.to_dict()
-        table.add_row(str(row.id), *[_cell(name, cells.get(name)) for name in columns])
+    headings = [name.replace("accuracy", "acc.").replace("_", " ") for name in headings]
+    table = Table(*headings, title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
     if result.diverged:
         print(f"{len(result.diverged)} of {count} configurations diverged")
     if result.best is None:
         print("no configuration stayed finite: lower the learning rate")
     else:
+        if result.noise is not None:
+            print(result.noise)
         print(f"test accuracy of the best (id {result.best.id}): {result.test_accuracy:.4f}")
     print(f"{result.seconds:.1f} s; results in {result.folder}")
+
+
+def _rows_table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
+    columns = [*result.swept, "final_loss", "train_accuracy", "val_accuracy", "status"]
+    cells = [row.to_dict() for row in result.ranked[:10]]
+    rows = [[str(row["id"]), *(_cell(name, row.get(name)) for name in columns)] for row in cells]
+    return ["id", *columns], rows
+
+
+def _settings_table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
+    columns = [name for name in result.swept if name != "seed"]
+    rows = []
+    for setting in result.replicates[:10]:
+        first, (low, high) = setting.rows[0].to_dict(), setting.interval
+        rows.append(
+            [
+                *(_cell(name, first.get(name)) for name in columns),
+                f"{setting.mean:.3f} ± {setting.std:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{setting.median:.3f}",
+                str(len(setting.rows)),
+                str(setting.diverged),
+            ]
+        )
+    measured = ["val_accuracy mean ± std", "95 % interval", "median", "seeds", "diverged"]
+    return [*columns, *measured], rows
 
 
 def _cell(name: str, value: Any) -> str:
@@ -338,7 +422,12 @@ def _predict(options: argparse.Namespace) -> int:
     from jaxnet.sweeps.folder import read_config
 
     folder = options.weights.is_dir()
-    network = Network.load(options.weights / "best.safetensors" if folder else options.weights)
+    if options.id is not None:
+        from jaxnet.sweeps.run import kept_network
+
+        network = kept_network(options.weights, options.id)
+    else:
+        network = Network.load(options.weights / "best.safetensors" if folder else options.weights)
     labels = None
     if options.images is not None:
         images = _read_images(options.images)

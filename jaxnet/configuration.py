@@ -7,6 +7,7 @@ the tables of optimizers and schedules.
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from optax import GradientTransformation
 
+from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
@@ -36,13 +38,19 @@ class Structure:
     classifier. `optimizer` is a name, or a function `(learning_rate, numbers) ->
     optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays.
     `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor cores'
-    10-bit mantissa where the device has it), "float64" (all of it).
+    10-bit mantissa where the device has it), "float64" (all of it). `model` is a user's own, in
+    place of the network that the settings from `hidden` to `init` describe.
     """
+
+    model: Model | None = None
+    arguments: tuple[tuple[str, Any], ...] = ()  # the static ones of the model; not a setting
 
     hidden: tuple[int, ...] = (100,)
     activation: str = "relu"
     norm: str = "none"
     uses_dropout: bool = False  # derived from the dropout rate; not a setting
+    uses_clipping: bool = False  # derived from clip_norm; not a setting
+    padded: bool = False  # hidden layers held wider than they are; not a setting
     loss: str = "softmax"
     l2_convention: str = "half"
     init: str = "he"
@@ -87,8 +95,16 @@ COMMON_NUMBERS: dict[str, float] = {
     "init_scale": 1.0,
     "dropout": 0.0,
     "label_smoothing": 0.0,
+    "clip_norm": 0.0,  # none
     "warmup_steps": 0.0,
 }
+
+# What describes jaxnet's own networks and their loss: of no use with a model of the user's.
+OWN_SETTINGS = (
+    *("hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
+    *("l2", "init_scale", "dropout", "label_smoothing"),
+)
+DERIVED = ("uses_dropout", "uses_clipping", "padded", "arguments")
 
 # name -> (lowest, highest, whether the highest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -98,6 +114,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "init_scale": (0, math.inf, False),
     "dropout": (0, 1, False),
     "label_smoothing": (0, 1, False),
+    "clip_norm": (0, math.inf, False),
     "warmup_steps": (0, math.inf, False),
     "momentum": (0, 1, False),
     "beta1": (0, 1, False),
@@ -126,11 +143,16 @@ class Configuration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting under its name: what `configure(**settings)` takes."""
-        fields = dataclasses.fields(Structure)
-        static = {f.name: getattr(self.structure, f.name) for f in fields}
-        del static["uses_dropout"]
-        if callable(self.structure.optimizer):
-            static["optimizer"] = getattr(self.structure.optimizer, "__name__", "custom")
+        structure = self.structure
+        fields = [f.name for f in dataclasses.fields(Structure) if f.name not in DERIVED]
+        static = {name: getattr(structure, name) for name in fields}
+        if callable(structure.optimizer):
+            static["optimizer"] = getattr(structure.optimizer, "__name__", "custom")
+        if structure.model is None:
+            del static["model"]
+            return {**static, **self.numbers, "seed": self.seed}
+        static = {name: value for name, value in static.items() if name not in OWN_SETTINGS}
+        static |= {"model": structure.model.name, **dict(structure.arguments)}
         return {**static, **self.numbers, "seed": self.seed}
 
 
@@ -146,7 +168,7 @@ def _all_numbers() -> dict[str, list[str]]:
 
 def setting_names() -> list[str]:
     """Return the name of every setting that a run may have."""
-    static = [f.name for f in dataclasses.fields(Structure) if f.name != "uses_dropout"]
+    static = [f.name for f in dataclasses.fields(Structure) if f.name not in DERIVED]
     return [*static, *_all_numbers(), "seed"]
 
 
@@ -162,15 +184,62 @@ def configure(**settings: Any) -> Configuration:
     Traceback (most recent call last):
     jaxnet.errors.ConfigurationError: unknown setting 'optimiser': did you mean 'optimizer'? ...
     """
-    known = setting_names()
+    model = settings.get("model")
+    if model is not None and not isinstance(model, Model):
+        raise ConfigurationError(f"model: expected a jaxnet.Model(init, loss), got {model!r}")
+    known = setting_names() if model is None else _settings_beside(model)
     for name in settings:
         if name not in known:
             raise ConfigurationError(unknown("setting", name, known))
     seed = _integer("seed", settings.get("seed", 0), lowest=0, highest=2**32 - 1)
+    arguments = {} if model is None else _arguments(model, settings)
+    settings = {name: value for name, value in settings.items() if name not in arguments}
     structure = _structure(settings)
     numbers = _numbers(settings, structure)
-    structure = dataclasses.replace(structure, uses_dropout=numbers["dropout"] > 0)
+    structure = dataclasses.replace(
+        structure,
+        uses_dropout=numbers.get("dropout", 0) > 0,
+        uses_clipping=numbers["clip_norm"] > 0,
+        arguments=tuple((n, v) for n, v in arguments.items() if not isinstance(v, float)),
+    )
+    numbers |= {name: value for name, value in arguments.items() if isinstance(value, float)}
     return Configuration(structure, numbers, seed)
+
+
+def _settings_beside(model: Model) -> list[str]:
+    """Return what may be set for a user's model: its arguments, and how it is trained."""
+    names = [name for name in setting_names() if name not in OWN_SETTINGS]
+    if clash := sorted(set(names) & model.defaults.keys()):
+        raise ConfigurationError(
+            f"model: its argument {clash[0]} is a setting of the sweep: rename the argument"
+        )
+    return [*model.defaults, *names]
+
+
+def _arguments(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of each argument of a model; whole numbers become floats as its default."""
+    values = {}
+    for name, default in model.defaults.items():
+        value = settings.get(name, default)
+        if value is inspect.Parameter.empty:
+            raise ConfigurationError(
+                f"model: its argument {name} has no default and no value: set it, as an axis or "
+                f"for all"
+            )
+        if isinstance(default, float) and isinstance(value, Integral | Real):
+            value = float(value)
+        if isinstance(value, list):
+            value = tuple(value)
+        try:
+            hash(value)
+        except TypeError:
+            raise ConfigurationError(
+                f"model: {name} should be a float or something hashable, got {value!r}"
+            ) from None
+        if isinstance(default, float) and not isinstance(value, float):
+            raise ConfigurationError(f"model: {name}: expected a number, got {value!r}")
+        values[name] = value
+    return values
 
 
 def _structure(settings: Mapping[str, Any]) -> Structure:
@@ -219,6 +288,8 @@ def _widths(hidden: Any) -> tuple[int, ...]:
 
 def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, float]:
     numbers = dict(COMMON_NUMBERS)
+    if structure.model is not None:
+        numbers = {name: n for name, n in numbers.items() if name not in OWN_SETTINGS}
     if not callable(structure.optimizer):
         numbers |= OPTIMIZERS[structure.optimizer].hyperparameters
     numbers |= SCHEDULES[structure.schedule].hyperparameters
@@ -233,7 +304,7 @@ def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, flo
                 f"remove it, or choose one of those"
             )
         numbers[name] = _number(name, settings[name])
-    if numbers["label_smoothing"] > 0 and structure.loss not in SMOOTHED_LOSSES:
+    if numbers.get("label_smoothing", 0) > 0 and structure.loss not in SMOOTHED_LOSSES:
         raise ConfigurationError(
             f"label_smoothing is used by the losses {', '.join(SMOOTHED_LOSSES)}, "
             f"not by {structure.loss!r}: set it to 0, or choose one of those"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int32, Shaped
+from jaxtyping import Array, Float, Int32, Shaped
 
+from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected
+from jaxnet.numerics import numerics
 from jaxnet.tensors import read_tensors, write_tensors
-from jaxnet.training import numerics
 
 ROWS = 1000  # images scored at once
 
@@ -43,29 +44,16 @@ class Network:
 
     def scores(self, images: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n classes"]:
         """Return the scores of raw images `[n, *input_shape]`, uint8 or floating as in training."""
-        if images.ndim < 2 or images.shape[1:] != self.input_shape:
-            expected = ", ".join(map(str, self.input_shape))
-            raise ConfigurationError(
-                f"expected images of shape [n, {expected}], got {list(images.shape)}: "
-                f"reshape them, or use the network that was trained on such images"
-            )
-        if images.dtype.kind not in "uif":
-            raise DataError(f"expected images of numbers, got {images.dtype}")
-        if not np.isfinite(images).all():
-            raise DataError(
-                f"expected images of finite numbers, got {images.dtype} with NaN or infinity"
-            )
         dtype = self.params["affine_1"]["w"].dtype
-        with numerics("float64" if dtype == np.float64 else "float32"):
-            forward = _forward(self.hidden, len(self.class_names), self.activation, self.norm)
-            parts = []
-            for start in range(0, len(images), ROWS):
-                x = self.preprocessing.apply(images[start : start + ROWS]).astype(dtype)
-                short = ROWS - len(x) if len(images) > ROWS else 0  # one shape, one compilation
-                x = np.pad(x, ((0, short), (0, 0)))
-                out = np.asarray(forward(self.params, self.state, jnp.asarray(x)))
-                parts.append(out[: ROWS - short] if short else out)
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), dtype)
+        forward = _forward(self.hidden, len(self.class_names), self.activation, self.norm)
+        return _scores(
+            lambda x: forward(self.params, self.state, x),
+            images,
+            self.input_shape,
+            self.preprocessing,
+            len(self.class_names),
+            dtype,
+        )
 
     def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:
         """Return the class number of each image."""
@@ -75,9 +63,12 @@ class Network:
         """Return the share of examples whose class is predicted."""
         return float((self.predict(examples.images) == examples.labels).mean())
 
-    def save(self, path: Path | str) -> None:
-        """Write parameters, state and preprocessing as safetensors, the rest as its metadata."""
-        tensors = dict(_flat({"params": self.params, "state": self.state}))
+    def save(self, path: Path | str, extra: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write parameters, state and preprocessing as safetensors, the rest as its metadata.
+
+        `extra` arrays are written beside them, under their names, and not read by `load`.
+        """
+        tensors = {**dict(_flat({"params": self.params, "state": self.state})), **(extra or {})}
         for name, array in self.preprocessing.to_arrays().items():
             tensors[f"preprocessing/{name}"] = array
         description = {
@@ -135,6 +126,137 @@ class Network:
             state=trees.get("state", {}),
             settings=description["settings"],
         )
+
+
+@dataclass(frozen=True, eq=False)
+class CustomNetwork:
+    """A trained model of a user's: what `Network` is for jaxnet's own.
+
+    `params` is the pytree that its `init` made, as NumPy arrays; `arguments` are the values it was
+    made and trained with.
+    """
+
+    model: Model
+    arguments: dict[str, Any]
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    params: Any
+    settings: dict[str, Any]
+
+    def scores(self, images: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n classes"]:
+        """Return the scores of raw images `[n, *input_shape]`, uint8 or floating as in training."""
+        flat = self.preprocessing.method == "pca"
+        shape = self.preprocessing.output_shape if flat else self.input_shape
+        arguments = self.model.given_to_loss(self.arguments, {})
+
+        @jax.jit
+        def forward(params, x):
+            labels = jnp.zeros(x.shape[0], jnp.int32)  # scores do not depend on them
+            x = x.reshape(x.shape[0], *shape)
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                return self.model.loss(params, x, labels, None, **arguments)[1]
+
+        return _scores(
+            lambda x: forward(self.params, x),
+            images,
+            self.input_shape,
+            self.preprocessing,
+            len(self.class_names),
+            np.dtype(np.float64 if self.settings["precision"] == "float64" else np.float32),
+        )
+
+    def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:
+        """Return the class number of each image."""
+        return self.scores(images).argmax(axis=1).astype(np.int32)
+
+    def accuracy(self, examples: Examples) -> float:
+        """Return the share of examples whose class is predicted."""
+        return float((self.predict(examples.images) == examples.labels).mean())
+
+    def save(self, path: Path | str, extra: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write parameters and preprocessing as safetensors, the settings as its metadata.
+
+        Parameters are named by their path in the tree, such as params['dense']['kernel'].
+        """
+        leaves = jax.tree.leaves_with_path(self.params)
+        tensors = {f"params{jax.tree_util.keystr(at)}": np.asarray(leaf) for at, leaf in leaves}
+        for name, array in self.preprocessing.to_arrays().items():
+            tensors[f"preprocessing/{name}"] = array
+        description = {
+            "settings": self.settings,
+            "input_shape": self.input_shape,
+            "class_names": self.class_names,
+        }
+        write_tensors(
+            Path(path), {**tensors, **(extra or {})}, {"jaxnet model": json.dumps(description)}
+        )
+
+    @classmethod
+    def load(cls, path: Path | str, model: Model) -> "CustomNetwork":
+        """Read what `save` wrote of this model; RunFolderError or DataError where it cannot be."""
+        path = Path(path)
+        if not path.is_file():
+            raise RunFolderError(f"no weights at {path}")
+        tensors, metadata = read_tensors(path)
+        try:
+            description = json.loads(metadata["jaxnet model"])
+            settings = description["settings"]
+            arguments = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in settings.items()
+                if name in model.defaults
+            }
+            given = model.given_to_init(arguments, {})
+            with numerics(settings["precision"]), jax.numpy_dtype_promotion("standard"):
+                shape = jax.eval_shape(lambda key: model.init(key, **given), jax.random.key(0))
+            params = jax.tree.map_with_path(
+                lambda at, leaf: tensors[f"params{jax.tree_util.keystr(at)}"], shape
+            )
+            parts = _nested({n: a for n, a in tensors.items() if n.startswith("preprocessing/")})
+            return cls(
+                model,
+                arguments,
+                tuple(description["input_shape"]),
+                tuple(description["class_names"]),
+                Preprocessing.from_arrays(parts["preprocessing"]),
+                params,
+                settings,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is not of this model, or is damaged: {error}") from error
+
+
+def _scores(
+    forward: Callable[[Array], Array],
+    images: np.ndarray,
+    input_shape: tuple[int, ...],
+    preprocessing: Preprocessing,
+    classes: int,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Return forward(preprocessed images), ROWS at a time; an error for what are no such images."""
+    if images.ndim < 2 or images.shape[1:] != input_shape:
+        expected = ", ".join(map(str, input_shape))
+        raise ConfigurationError(
+            f"expected images of shape [n, {expected}], got {list(images.shape)}: "
+            f"reshape them, or use the network that was trained on such images"
+        )
+    if images.dtype.kind not in "uif":
+        raise DataError(f"expected images of numbers, got {images.dtype}")
+    if not np.isfinite(images).all():
+        raise DataError(
+            f"expected images of finite numbers, got {images.dtype} with NaN or infinity"
+        )
+    parts = []
+    with numerics("float64" if dtype == np.float64 else "float32"):
+        for start in range(0, len(images), ROWS):
+            x = preprocessing.apply(images[start : start + ROWS]).astype(dtype)
+            short = ROWS - len(x) if len(images) > ROWS else 0  # one shape, one compilation
+            x = np.pad(x, ((0, short), (0, 0)))
+            out = np.asarray(forward(jnp.asarray(x)))
+            parts.append(out[: ROWS - short] if short else out)
+    return np.concatenate(parts) if parts else np.zeros((0, classes), dtype)
 
 
 @cache

@@ -6,6 +6,8 @@ Notation: g gradient, w parameters, t = 1, 2, ... the number of the step, η the
 (a number, a 0-d array, or a schedule that is asked for step t − 1). Operations are elementwise.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -302,6 +304,22 @@ def adamw(
         return jax.tree.map(shrink, steps, params, decays(params)), new
 
     return GradientTransformation(init, update)
+
+
+def clip_by_norm(gradients: PyTree, norm: Number) -> PyTree:
+    """g ← g·min(1, norm/‖g‖₂), ‖g‖₂ over all leaves together. Pascanu, Mikolov and Bengio 2013.
+
+    Unlike a threshold on each leaf or entry this keeps the direction.
+
+    >>> clipped = clip_by_norm({"w": jnp.array([3.0]), "b": jnp.array([4.0])}, 1.0)
+    >>> round(float(clipped["w"][0]), 6), round(float(clipped["b"][0]), 6)
+    (0.6, 0.8)
+    """
+    squares = [jnp.square(g.astype(_working_dtype(g))).sum() for g in jax.tree.leaves(gradients)]
+    length = jnp.sqrt(functools.reduce(operator.add, squares))
+    limit = scalar("clip_norm", norm, length.dtype)
+    factor = jnp.where(length > limit, limit / length, 1)  # not min(1, ·): 0/0 where all are zero
+    return jax.tree.map(lambda g: g * factor.astype(g.dtype), gradients)
 
 
 def weights_only(params: PyTree) -> PyTree[bool]:

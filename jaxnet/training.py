@@ -3,12 +3,12 @@
 A program is three pure functions of arrays. Everything a run depends on (numbers, seed, data,
 lengths) is an argument, so other values compile nothing. The minibatch of step t and the dropout
 masks are drawn from (seed, t) alone: where a run is cut into calls, or continued after an
-interruption, changes no bit of it. All K networks share seed and minibatches.
+interruption, changes no bit of it. The K networks share one seed and its minibatches, or have a
+seed each.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
-from jaxnet.compose import Layer
 from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.layer import Tree
-from jaxnet.models import fully_connected, loss_and_grad
-from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.layers.layer import Shape, Tree
+from jaxnet.learner import make_learner
+from jaxnet.numerics import numerics as numerics
+from jaxnet.numerics import parameter_dtype as parameter_dtype
+from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
 from jaxnet.stacking import config_axes, to_stack
 
@@ -46,13 +47,14 @@ class DeviceData(NamedTuple):
     mean: Float[Array, "features"] | None
     scale: Float[Array, "features"] | None
 
-    def gather(self, rows: Int32[Array, "batch"], dtype: Any) -> Float[Array, "batch features"]:
+    def gather(self, rows: Int32[Array, "*rows"], dtype: Any) -> Float[Array, "*rows features"]:
         """Return the preprocessed inputs of these rows."""
         x = self.images[rows].astype(dtype)
+        leading = (1,) * rows.ndim
         if self.mean is not None:
-            x = x - self.mean[None, :]
+            x = x - self.mean.reshape(*leading, -1)
         if self.scale is not None:
-            x = x * self.scale[None, :]
+            x = x * self.scale.reshape(*leading, -1)
         return x
 
 
@@ -63,6 +65,7 @@ class Member(NamedTuple):
     state: Tree
     optimizer_state: Any
     diverged_at: Int32[Array, ""]  # updates made when the loss first was not finite; −1: never
+    stopped: Bool[Array, ""]  # by the host: frozen from then on
     loss: Float[Array, ""]  # the last finite loss
 
 
@@ -84,41 +87,8 @@ class Train(NamedTuple):
     """The compiled functions of one structure; see `make_train`."""
 
     init: Callable[..., TrainState]
-    advance: Callable[..., tuple[TrainState, Metrics]]
+    advance: jax.stages.Wrapped  # -> state, Metrics
     evaluate: Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]
-
-
-@contextlib.contextmanager
-def numerics(precision: str) -> Iterator[None]:
-    """Set JAX's global numerics for one precision of `Structure`, whatever they were.
-
-    float32 asks for float32 products by name: GPUs of recent years otherwise use TF32.
-    """
-    products = {"tf32": "tensorfloat32"}
-    with (
-        jax.enable_x64(precision == "float64"),
-        jax.default_matmul_precision(products.get(precision, "highest")),
-    ):
-        yield
-
-
-def parameter_dtype(structure: Structure) -> Any:
-    """Return the dtype of weights, sums and losses."""
-    return jnp.float64 if structure.precision == "float64" else jnp.float32
-
-
-def build_model(structure: Structure, numbers: dict[str, Any], classes: int) -> Layer:
-    """Return the network of a structure; `numbers` may be traced."""
-    return fully_connected(
-        structure.hidden,
-        classes,
-        activation=structure.activation,
-        norm=structure.norm,
-        dropout_rate=numbers["dropout"] if structure.uses_dropout else None,
-        init=structure.init,
-        init_scale=numbers["init_scale"],
-        dtype=parameter_dtype(structure),
-    )
 
 
 def _random_key(seed: Array, purpose: int) -> PRNGKeyArray:
@@ -134,10 +104,15 @@ def _predict(scores: Float[Array, "*shape classes"]) -> Int32[Array, "*shape"]:
 
 
 @lru_cache(maxsize=256)
-def make_train(structure: Structure, features: int, classes: int) -> Train:
-    """Return the compiled training of K networks of one structure on `[batch, features]`.
+def make_train(
+    structure: Structure, input_shape: Shape, classes: int, *, shared: bool = True
+) -> Train:
+    """Return the compiled training of K networks of one structure on `[batch, *input_shape]`.
 
-    - `init(numbers, seed) -> TrainState`, numbers of shape [K], seed uint32.
+    `shared`: seed is one uint32, and all networks see the same minibatches; else it is [K], and
+    each has its own.
+
+    - `init(numbers, seed) -> TrainState`, numbers of shape [K].
     - `advance(state, numbers, seed, data, examples, steps, total_steps) -> state, Metrics`: `steps`
       ≤ MOST_STEPS further updates on the first `examples` rows of data; rows of Metrics beyond
       `steps` are zero. `state` is consumed (donated). An epoch is examples // batch_size steps;
@@ -152,8 +127,11 @@ def make_train(structure: Structure, features: int, classes: int) -> Train:
     network = dataclasses.replace(
         structure, batch_size=1, loss="softmax", l2_convention="half", schedule="constant"
     )
-    init, evaluate = _make_init(network, features, classes), _make_evaluate(network, classes)
-    return Train(init, _make_advance(structure, classes), evaluate)
+    return Train(
+        _make_init(network, input_shape, classes, shared),
+        _make_advance(structure, input_shape, classes, shared),
+        _make_evaluate(network, input_shape, classes),
+    )
 
 
 def _optimizer(
@@ -172,14 +150,16 @@ def _optimizer(
     return optax.GradientTransformation(given.init, update)
 
 
-def check_optimizer(structure: Structure, numbers: list[str], features: int, classes: int) -> None:
+def check_optimizer(
+    structure: Structure, numbers: list[str], input_shape: Shape, classes: int
+) -> None:
     """Raise ConfigurationError if a user's optimizer cannot be traced on this network.
 
     Nothing is computed or compiled: what is wrong with it shows here, in words, on the host.
     """
 
     def step(numbers, key):
-        params, _, _ = build_model(structure, numbers, classes).init(key, (features,))
+        params, _ = make_learner(structure, numbers, input_shape, classes).init(key)
         optimizer = _optimizer(structure, numbers["learning_rate"], numbers)
         return optimizer.update(params, optimizer.init(params), params)
 
@@ -197,70 +177,75 @@ def check_optimizer(structure: Structure, numbers: list[str], features: int, cla
 
 
 @lru_cache(maxsize=256)
-def _make_init(structure: Structure, features: int, classes: int) -> Callable[..., TrainState]:
+def _make_init(
+    structure: Structure, input_shape: Shape, classes: int, shared: bool
+) -> Callable[..., TrainState]:
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
-        model = build_model(structure, numbers, classes)
-        params, state, _ = model.init(_random_key(seed, _WEIGHTS), (features,))
+        learner = make_learner(structure, numbers, input_shape, classes)
+        params, state = learner.init(_random_key(seed, _WEIGHTS))
         optimizer_state = _optimizer(structure, numbers["learning_rate"], numbers).init(params)
         loss = jnp.asarray(jnp.nan, parameter_dtype(structure))
-        return Member(params, state, optimizer_state, jnp.int32(-1), loss)
+        return Member(params, state, optimizer_state, jnp.int32(-1), jnp.bool(False), loss)
 
     def init(numbers: Numbers, seed: Array) -> TrainState:
-        members = to_stack(jax.vmap(init_member, in_axes=(0, None))(numbers, seed))
-        return TrainState(jnp.int32(0), members)
+        axes = (0, None if shared else 0)
+        return TrainState(
+            jnp.int32(0), to_stack(jax.vmap(init_member, in_axes=axes)(numbers, seed))
+        )
 
     return jax.jit(init)
 
 
-def _make_advance(structure: Structure, classes: int) -> Callable[..., tuple[TrainState, Metrics]]:
+def _make_advance(
+    structure: Structure, input_shape: Shape, classes: int, shared: bool
+) -> jax.stages.Wrapped:
     dtype = parameter_dtype(structure)
 
     def member_step(member, numbers, x, labels, key, step, total_steps, steps_per_epoch):
         schedule = SCHEDULES[structure.schedule].build(
             numbers, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )
-        result = loss_and_grad(
-            build_model(structure, numbers, classes),
-            member.params,
-            member.state,
-            x,
-            labels,
-            key=key,
-            loss=structure.loss,
-            label_smoothing=numbers["label_smoothing"],
-            l2=numbers["l2"],
-            l2_convention=structure.l2_convention,
-            backward=structure.backward,
-        )
+        learner = make_learner(structure, numbers, input_shape, classes)
+        result = learner.loss_and_grad(member.params, member.state, x, labels, key)
+        grads = result.grads
+        if structure.uses_clipping:
+            grads = clip_by_norm(grads, numbers["clip_norm"])
         optimizer = _optimizer(structure, schedule(step), numbers)
-        updates, optimizer_state = optimizer.update(
-            result.grads, member.optimizer_state, member.params
-        )
+        updates, optimizer_state = optimizer.update(grads, member.optimizer_state, member.params)
         params = jax.tree.map(jnp.add, member.params, updates)
 
-        running, finite = member.diverged_at < 0, jnp.isfinite(result.loss)
-        new = Member(params, result.state, optimizer_state, member.diverged_at, result.loss)
+        running, finite = (member.diverged_at < 0) & ~member.stopped, jnp.isfinite(result.loss)
+        new = member._replace(
+            params=params, state=result.state, optimizer_state=optimizer_state, loss=result.loss
+        )
         kept = jax.tree.map(lambda a, b: jnp.where(running & finite, a, b), new, member)
         diverged_at = jnp.where(running & ~finite, step, member.diverged_at)
         accuracy = (_predict(result.scores) == labels).mean(dtype=dtype)
         return kept._replace(diverged_at=diverged_at), Metrics(result.loss, accuracy)
 
+    def draw(seed, step, examples):
+        """Return the rows of a minibatch and the key of the masks."""
+        key, shape = jax.random.fold_in(_random_key(seed, _BATCHES), step), (structure.batch_size,)
+        rows = jax.random.randint(key, shape, jnp.int32(0), examples, jnp.int32)
+        return rows, jax.random.fold_in(_random_key(seed, _MASKS), step)
+
     def advance(state, numbers, seed, data, examples, steps, total_steps):
         steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
-        batches, masks = _random_key(seed, _BATCHES), _random_key(seed, _MASKS)
-        axes = config_axes(state.members)
-        stack_step = jax.vmap(member_step, in_axes=(axes, 0, *[None] * 6), out_axes=(axes, 0))
+        axes, own = config_axes(state.members), None if shared else 0
+        stack_step = jax.vmap(
+            member_step, in_axes=(axes, 0, own, own, own, *[None] * 3), out_axes=(axes, 0)
+        )
+        draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
 
         def body(i, carry):
             (step, members), metrics = carry
-            key, shape = jax.random.fold_in(batches, step), (structure.batch_size,)
-            rows = jax.random.randint(key, shape, jnp.int32(0), examples, jnp.int32)
+            rows, masks = draw_stack(seed, step, examples)
             members, measured = stack_step(
                 members,
                 numbers,
                 data.gather(rows, dtype),
                 data.labels[rows],
-                jax.random.fold_in(masks, step),
+                masks,
                 step,
                 total_steps,
                 steps_per_epoch,
@@ -276,12 +261,11 @@ def _make_advance(structure: Structure, classes: int) -> Callable[..., tuple[Tra
 
 @lru_cache(maxsize=256)
 def _make_evaluate(
-    structure: Structure, classes: int
+    structure: Structure, input_shape: Shape, classes: int
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     def member_scores(member, numbers, x):
-        model = build_model(structure, numbers, classes)
-        scores, _, _ = model.forward(member.params, member.state, x, key=None, train=False)
-        return scores
+        learner = make_learner(structure, numbers, input_shape, classes)
+        return learner.scores(member.params, member.state, x)
 
     def evaluate(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]

@@ -41,7 +41,7 @@ def run(configurations, steps, *, cuts=(), examples=EXAMPLES):
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
         data = DeviceData(*map(jnp.asarray, toy_data(np.dtype(dtype).type)))
-        program = make_train(structure, FEATURES, CLASSES)
+        program = make_train(structure, (FEATURES,), CLASSES)
         numbers = {
             name: jnp.asarray([c.numbers[name] for c in configurations], dtype)
             for name in configurations[0].numbers
@@ -328,7 +328,7 @@ def test_golden_run():
 def test_an_optimizer_that_cannot_be_is_refused_before_compiling(optimizer):
     structure = configure(hidden=[4], optimizer=optimizer).structure
     with pytest.raises(ConfigurationError, match="should take \\(learning_rate, numbers\\)"):
-        check_optimizer(structure, ["learning_rate", "init_scale"], FEATURES, CLASSES)
+        check_optimizer(structure, ["learning_rate", "init_scale"], (FEATURES,), CLASSES)
 
 
 def test_an_optimizer_may_know_the_layers_by_name():
@@ -340,5 +340,5 @@ def test_an_optimizer_may_know_the_layers_by_name():
         return optax.multi_transform(rules, label)
 
     configuration = configure(hidden=[4], optimizer=slow_head, batch_size=16, l2=0.1)
-    check_optimizer(configuration.structure, list(configuration.numbers), FEATURES, CLASSES)
+    check_optimizer(configuration.structure, list(configuration.numbers), (FEATURES,), CLASSES)
     assert np.isfinite(run([configuration], 3)[2]).all()

@@ -1,67 +1,93 @@
-"""The state of a run in flight, kept from time to time."""
+"""Stacks kept on disk: the one in flight from time to time, and those that wait for a cut."""
 
+import dataclasses
+import hashlib
+import json
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.errors import DataError, RunFolderError
-from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.errors import DataError
+from jaxnet.sweeps.stack import Stack
+from jaxnet.tensors import read_metadata, read_tensors, write_tensors
 
-T = TypeVar("T")
+INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
+PATTERN = "stack-*.safetensors"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A stack in a file: the keys of its configurations, in order, and its span of steps."""
+
+    path: Path
+    keys: list[str]
+    hidden: tuple[int, ...]
+    padded: bool
+    shared: bool
+    size: int  # how many networks it began with
+    step: int
+    end: int
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether it was interrupted on its way."""
+        return self.step < self.end
 
 
 class Checkpoint:
-    """Stores a pytree under `path` at most every `interval` seconds.
+    """Where one stack is kept while it trains: at most every INTERVAL seconds, and at once."""
 
-    `load(like)` gives the stored tree, or `like` itself where nothing is stored; the stored names,
-    shapes and dtypes must be those of `like`.
-    """
-
-    def __init__(self, path: Path, interval: float = 30.0) -> None:
-        self.path = path
-        self.interval = interval
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        digest = hashlib.sha256("".join(keys).encode()).hexdigest()[:12]
+        self.path, self.keys = folder / f"stack-{digest}.safetensors", list(keys)
         self._saved_at = time.monotonic()
 
-    def save(self, tree: object, *, now: bool = False) -> None:
-        """Store the tree if `interval` has passed since the last time, or if `now`."""
-        if not now and time.monotonic() - self._saved_at < self.interval:
+    def save(self, stack: Stack, now: bool = False) -> None:
+        """Store the stack if INTERVAL has passed since the last time, or if `now`."""
+        if not now and time.monotonic() - self._saved_at < INTERVAL:
             return
-        write_tensors(self.path, {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)})
+        about = dataclasses.asdict(self.kept(stack))
+        del about["path"]
+        write_tensors(self.path, stack.tensors(), {"jaxnet stack": json.dumps(about)})
         self._saved_at = time.monotonic()
 
-    def load(self, like: T) -> T:
-        """Return the stored tree in the structure of `like`, or `like` where nothing is stored."""
-        if not self.path.exists():
-            return like
-        try:
-            stored, _ = read_tensors(self.path)
-        except DataError as error:
-            raise RunFolderError(f"{error}. Remove it to start this part again") from error
-        leaves = []
-        names = {name for name, _ in _named_leaves(like)}
-        if more := sorted(stored.keys() - names):
-            raise RunFolderError(
-                f"the checkpoint {self.path} is of another run: it holds {more[0]}. "
-                f"Remove it to start this part again"
-            )
-        for name, leaf in _named_leaves(like):
-            found = stored.get(name)
-            if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
-                raise RunFolderError(
-                    f"the checkpoint {self.path} is of another run: {name} should be "
-                    f"{leaf.dtype}{list(leaf.shape)}. Remove it to start this part again"
-                )
-            leaves.append(found if isinstance(leaf, np.ndarray) else jnp.asarray(found))
-        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    def kept(self, stack: Stack) -> Kept:
+        """Return what the file of this stack holds."""
+        structure, end = stack.structure, stack.record.end
+        return Kept(
+            self.path,
+            self.keys,
+            structure.hidden,
+            structure.padded,
+            stack.shared,
+            stack.size,
+            stack.step,
+            end,
+        )
 
     def remove(self) -> None:
         """Forget what is stored."""
         self.path.unlink(missing_ok=True)
 
 
-def _named_leaves(tree: object) -> list[tuple[str, jax.Array | np.ndarray]]:
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+def find_kept(folder: Path) -> Iterator[Kept]:
+    """Yield every stack of a folder; one that is damaged, or of another version, is removed."""
+    for path in sorted(folder.glob(PATTERN)):
+        try:
+            about = json.loads(read_metadata(path)["jaxnet stack"])
+            yield Kept(path, **{**about, "hidden": tuple(about["hidden"])})
+        except (DataError, KeyError, TypeError, ValueError):
+            path.unlink()  # it only ever saves time
+
+
+def restore(kept: Kept, make: Callable[[Kept, dict[str, np.ndarray]], Stack]) -> Stack | None:
+    """Return `make(kept, tensors)`; None, and the file is removed, where it cannot be."""
+    try:
+        tensors, _ = read_tensors(kept.path)
+        return make(kept, tensors)
+    except (DataError, KeyError, ValueError):
+        kept.path.unlink(missing_ok=True)
+        return None

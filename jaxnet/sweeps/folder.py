@@ -2,12 +2,13 @@
 
 config.json        everything needed to run it again: job, data, versions, machine
 sweep.db           results as they come (SQLite)
-checkpoint-*.safetensors   the chunk in flight, by first id and size; gone when complete
-best.safetensors   the best network so far
-results.csv  summary.json  *.png    written at the end, also of an interrupted run
+stack-*.safetensors      networks part of the way; gone when complete
+networks/*.safetensors   the networks that are kept, to score with or to train on
+best.safetensors         the best network
+results.csv  summary.json  *.png    written at the end, also of an interrupted run;
+replicates.csv           where there is more than one seed
 """
 
-import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -20,73 +21,56 @@ import jax
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.network import Network
 from jaxnet.sweeps.job import Job
-from jaxnet.sweeps.plan import Chunk
-from jaxnet.sweeps.results import SweepResult, swept, write_csv
+from jaxnet.sweeps.replicates import write_replicates_csv
+from jaxnet.sweeps.results import NETWORKS, SweepResult
+from jaxnet.sweeps.rows import write_csv
 
 CONFIG = "config.json"
 
 
 class RunFolder:
-    """A folder of one run. `create` never touches an old one, `resume` continues one."""
+    """A folder of one run, or of several on the same data that add to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "sweep.db"
         self.weights = path / "best.safetensors"
-        self.candidate = path / "candidate.safetensors"  # of a row not yet committed
 
     @classmethod
-    def create(cls, path: Path | str, job: Job, data: DataSet) -> "RunFolder":
-        """Make the folder and its config.json; RunFolderError if anything is there already."""
+    def open(cls, path: Path | str, job: Job, data: DataSet) -> "RunFolder":
+        """Make the folder, or open the run in it to add to it.
+
+        RunFolderError if it holds something else, or results on other data, of another split or
+        of other versions: the difference is named, and nothing is touched.
+        """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (path / CONFIG).exists():
+            stored, wanted = read_config(path), json.loads(_json(_config(job, data)))
+            for part in ("data", "versions"):
+                if (difference := _difference(stored.get(part), wanted[part], part)) is not None:
+                    raise RunFolderError(
+                        f"{path} holds another run: {difference}. Choose another folder, or run "
+                        f"with what config.json says"
+                    )
+        elif path.exists() and not _is_blank(path):
             raise RunFolderError(
-                f"{path} exists and is not an empty folder: choose another, or add --resume "
-                f"(resume=True) to go on with the run in it"
+                f"{path} exists and is neither an empty folder nor a run's: choose another"
             )
-        folder = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / CONFIG).write_text(_json(_config(job, data)), encoding="utf-8")
+            (path / NETWORKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"cannot write the run folder {path}: {error}") from error
-        return folder
-
-    @classmethod
-    def resume(cls, path: Path | str, job: Job, data: DataSet) -> "RunFolder":
-        """Open a run to go on with it, or create it; RunFolderError if it is of another job."""
-        path = Path(path)
-        if not (path / CONFIG).exists():
-            return cls.create(path, job, data)
-        stored = read_config(path)
-        wanted = json.loads(_json(_config(job, data)))
-        for part in ("job", "data", "versions"):
-            if (difference := _difference(stored.get(part), wanted[part], part)) is not None:
-                raise RunFolderError(
-                    f"{path} holds another run: {difference}. Choose another folder, or run with "
-                    f"what config.json says"
-                )
         return cls(path)
 
-    def checkpoint(self, chunk: Chunk) -> Path:
-        """Return where the state of a chunk in flight is kept."""
-        return self.path / f"checkpoint-{chunk.ids[0]}-{chunk.size}.safetensors"
-
-    def adopt_weights(self, settings: dict[str, Any]) -> Network:
-        """Make the file with the network of these settings, candidate or best, the best one."""
-        for path in (self.candidate, self.weights):
-            if not path.exists():
-                continue
-            network = Network.load(path)
-            if network.settings == settings:
-                path.replace(self.weights)
-                return network
-        raise RunFolderError(
-            f"{self.path} has lost the weights of its best configuration: it needs "
-            f"{self.weights.name}, or a run in a new folder"
-        )
+    def describe(self, job: Job, data: DataSet) -> None:
+        """Write config.json; to be called by the process that has the folder to itself."""
+        partial = self.path / (CONFIG + ".partial")
+        try:
+            partial.write_text(_json(_config(job, data)), encoding="utf-8")
+            partial.replace(self.path / CONFIG)
+        except OSError as error:
+            raise RunFolderError(f"cannot write the run folder {self.path}: {error}") from error
 
     def finish(self, result: SweepResult, *, complete: bool) -> None:
         """Write the tables, and the pictures of a complete run."""
@@ -95,58 +79,33 @@ class RunFolder:
             "complete": complete,
             "configurations": len(result.rows),
             "diverged": len(result.diverged),
+            "replicates": None if result.winner is None else result.winner.count,
             "best": None if best is None else best.to_dict(),
             "test_accuracy": result.test_accuracy,
             "seconds": round(result.seconds, 2),
         }
         try:
             write_csv(result.rows, self.path / "results.csv")
+            if any(len(one.rows) > 1 for one in result.replicates):
+                write_replicates_csv(result.replicates, self.path / "replicates.csv")
             (self.path / "summary.json").write_text(_json(summary), encoding="utf-8")
             if complete:
-                for left in self.path.glob("checkpoint-*.safetensors"):
-                    left.unlink()  # of a run that was cut into other chunks
-                self._draw(result)
+                from jaxnet.sweeps.pictures import draw  # matplotlib takes a while to import
+
+                draw(result, self.path)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to {self.path}: {error}. The results are safe in {self.database}"
             ) from error
 
-    def _draw(self, result: SweepResult) -> None:
-        import numpy as np
 
-        from jaxnet import plots  # matplotlib takes a while to import
-
-        best = result.best
-        if best is not None and result.network is not None:
-            history = best.outcome.history
-            figure = plots.learning_curves(
-                *(np.asarray(series) for series in dataclasses.astuple(history)),
-                title=f"best configuration (id {best.id})",
-                chance=1 / len(result.network.class_names),
-            )
-            figure.savefig(self.path / "curves.png", dpi=120)
-            network = result.network
-            images = len(network.input_shape) == 3 and network.input_shape[-1] in (1, 3)
-            if images and network.preprocessing.method != "pca":  # whose inputs are no pixels
-                height, width, channels = network.input_shape
-                figure = plots.weight_images(
-                    network.params["affine_1"]["w"],
-                    (height, width, channels),
-                    title="first-layer weights of the best",
-                )
-                figure.savefig(self.path / "weights.png", dpi=120)
-        axes = swept(result.rows)
-        if axes:
-            columns = {
-                name: [_plotted(row.settings.get(name)) for row in result.rows] for name in axes
-            }
-            figure = plots.accuracy_over_pairs(
-                columns,
-                [row.outcome.val_accuracy for row in result.rows],
-                [not row.ok for row in result.rows],
-                title="best validation accuracy",
-            )
-            figure.savefig(self.path / "accuracy.png", dpi=120)
+def _is_blank(path: Path) -> bool:
+    """Whether a folder is empty, but for what a run leaves that is killed as it begins."""
+    begun = {NETWORKS, "sweep.db", "sweep.lock", CONFIG + ".partial"}
+    return path.is_dir() and all(
+        entry.name in begun or entry.name.startswith(("sweep.db-", "sweep.lock-"))
+        for entry in path.iterdir()
+    )
 
 
 def next_run_folder(kind: str, parent: Path | str = "runs") -> Path:
@@ -178,10 +137,15 @@ def versions() -> dict[str, str]:
 
 
 def _config(job: Job, data: DataSet) -> dict[str, Any]:
-    device = jax.devices()[0]
+    device, splits = jax.devices()[0], job.split(data)
     return {
         "job": job.to_dict(),
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "validation": len(splits.validation),
+            "train": len(splits.train),
+        },
         "versions": versions(),
         "machine": {
             "python": platform.python_version(),
@@ -202,10 +166,6 @@ def _difference(stored: Any, wanted: Any, name: str) -> str | None:
                 return inner
         return None
     return None if stored == wanted else f"{name} was {stored!r}, now is {wanted!r}"
-
-
-def _plotted(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _json(value: Any) -> str:

@@ -1,5 +1,7 @@
 """A sweep written down: the space, the data and how long to train. Read from TOML or JSON."""
 
+import dataclasses
+import functools
 import json
 import tomllib
 from collections.abc import Mapping
@@ -8,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxnet.configuration import Configuration, configure
+from jaxnet.data import DataSet, Splits
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.sweeps.halving import Halving, halving_from
+from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.space import SPACES, Space, space_from_dict
 
 STEPS = 200
@@ -22,6 +27,11 @@ class Job:
     seeds the draws of a random space. `validation` is the number of training images that judge the
     configurations (default: 1000, or a quarter of the training set if that is less), `train` the
     number trained on (default: all others). `data` names a data set of `jaxnet.data`.
+
+    `replicates` trains every configuration with so many seeds: seed, seed + 1, ... `halving` (see
+    `Halving`, or its eta) cuts on the way. `patience` stops a run whose validation accuracy has
+    not risen for so many evaluations, of which there are `evaluations`, evenly over the steps.
+    `history` is the most losses kept of a run.
     """
 
     space: Space
@@ -31,11 +41,16 @@ class Job:
     validation: int | None = None
     train: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    replicates: int = 1
+    halving: Halving | None = None
+    patience: int | None = None
+    evaluations: int = EVALUATIONS
+    history: int = HISTORY_POINTS
 
     def __post_init__(self) -> None:
-        for name, lowest in {"steps": 1, "seed": 0, "validation": 1, "train": 1}.items():
+        for name, lowest in WHOLE.items():
             value = getattr(self, name)
-            if value is None and name in ("validation", "train"):
+            if value is None and name in ("validation", "train", "patience"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise ConfigurationError(
@@ -44,6 +59,10 @@ class Job:
             if name != "seed" and value >= 2**31:  # steps and rows are counted in int32
                 raise ConfigurationError(f"{name}: expected a number below 2³¹, got {value}")
         axes = getattr(self.space, "axes", {})
+        if self.replicates > 1 and ("seed" in axes or "seed" in self.settings):
+            raise ConfigurationError(
+                "replicates are seeds, and seed is an axis or a setting too: remove one"
+            )
         for name in self.settings:
             if name in axes:
                 raise ConfigurationError(
@@ -52,6 +71,10 @@ class Job:
 
     def configurations(self) -> list[Configuration]:
         """Return every configuration of the space, checked and completed, in order."""
+        return self._configurations
+
+    @functools.cached_property
+    def _configurations(self) -> list[Configuration]:
         configurations, settings = [], self.space.settings(self.seed)
         for i, own in enumerate(settings):
             try:
@@ -61,7 +84,31 @@ class Job:
                 raise ConfigurationError(f"{where}{error}") from None
         if not configurations:
             raise ConfigurationError("the space is empty: it has no configurations")
-        return configurations
+        if self.replicates == 1:
+            return configurations
+        if any("seed" in own for own in settings):
+            raise ConfigurationError(
+                "replicates are seeds, and a configuration sets its seed too: remove one"
+            )
+        return [
+            dataclasses.replace(configuration, seed=configuration.seed + k)
+            for configuration in configurations
+            for k in range(self.replicates)
+        ]
+
+    def units(self) -> list[tuple[int, ...]]:
+        """Return the places of the configurations that differ in their seed only, together."""
+        found: dict[Any, list[int]] = {}
+        for i, configuration in enumerate(self.configurations()):
+            numbers = tuple(configuration.numbers.items())
+            found.setdefault((configuration.structure, numbers), []).append(i)
+        return [tuple(ids) for ids in found.values()]
+
+    def split(self, data: DataSet) -> Splits:
+        """Return the training, validation and test examples."""
+        rows = len(data.train_labels)
+        count = min(1000, max(1, rows // 4)) if self.validation is None else self.validation
+        return data.split(count, self.train)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `job_from_dict` reads; unset parts are left out."""
@@ -72,11 +119,20 @@ class Job:
             "validation": self.validation,
             "train": self.train,
             "settings": dict(self.settings) or None,
+            "replicates": self.replicates if self.replicates > 1 else None,
+            "halving": None if self.halving is None else self.halving.to_dict(),
+            "patience": self.patience,
+            "evaluations": self.evaluations if self.evaluations != EVALUATIONS else None,
+            "history": self.history if self.history != HISTORY_POINTS else None,
         }
         return {k: v for k, v in parts.items() if v is not None} | self.space.to_dict()
 
 
-_SCALARS = ("data", "steps", "seed", "validation", "train")
+WHOLE = {
+    **{"steps": 1, "seed": 0, "validation": 1, "train": 1},
+    **{"replicates": 1, "patience": 1, "evaluations": 1, "history": 1},
+}
+_SCALARS = ("data", *WHOLE, "halving")
 
 
 def job_from_dict(spec: Mapping[str, Any]) -> Job:
@@ -95,6 +151,7 @@ def job_from_dict(spec: Mapping[str, Any]) -> Job:
     if not isinstance(spec.get("data", ""), str):
         raise ConfigurationError(f"data: expected the name of a data set, got {spec['data']!r}")
     scalars = {name: spec[name] for name in _SCALARS if name in spec}
+    scalars["halving"] = halving_from(spec.get("halving"))
     return Job(space_from_dict(spec), settings=dict(settings), **scalars)
 
 

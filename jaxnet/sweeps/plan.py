@@ -1,21 +1,24 @@
 """Which configurations train together: one chunk is one call of one compiled program.
 
-Configurations of one structure and one seed share a program and its minibatches, so they form a
-group; a group too large for the memory is cut into chunks of equal size, the last one padded, so
-that all chunks of a structure run one compilation.
+A group is what one program can train: configurations of one structure. They share minibatches
+where they share the seed; small networks of many seeds train together all the same, each on its
+own minibatches. Hidden layers of different widths are held as wide as the widest and padded with
+zeros where that costs less time than another program. A group too large for the memory is cut into
+chunks of equal size, the last one filled up, so that all run one compilation.
 """
 
 import dataclasses
-import itertools
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 from jaxnet.configuration import Configuration, Structure
+from jaxnet.custom_model import Model
+from jaxnet.sweeps.cost import compiled_bytes, network_bytes, step_flops
+from jaxnet.sweeps.fusion import bucket, by_seed, family_of
+from jaxnet.sweeps.halving import Halving, plain_work
+from jaxnet.sweeps.prepared import method_of
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,25 @@ class Chunk:
 
     ids: tuple[int, ...]
     size: int
-    flops_per_step: float
 
 
 @dataclass(frozen=True)
 class Group:
-    """Configurations of one structure and one seed: they share minibatches and a program.
+    """Configurations of one program; `structure` is the program's, `padded` if held wider.
 
-    `traced` names the numbers that differ among them; they enter the program as arrays.
+    `traced` names the numbers that differ among them; they enter the program as arrays. `shared`:
+    all have one seed and see the same minibatches. `begin` is the step that they go on from.
     """
 
     structure: Structure
-    seed: int
+    shared: bool
     traced: tuple[str, ...]
+    seeds: tuple[int, ...]
     chunks: tuple[Chunk, ...]
     bytes_per_network: int
+    flops_per_step: float  # of one network
+    waste: float  # share of the work that is padding
+    begin: int = 0
 
     @property
     def networks(self) -> int:
@@ -54,6 +61,11 @@ class Group:
         """Return how many networks train at once: all chunks have the same number."""
         return self.chunks[0].size
 
+    @property
+    def places(self) -> int:
+        """Return how many networks all chunks hold, those that fill up included."""
+        return self.size * len(self.chunks)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,11 +74,9 @@ class Plan:
     groups: tuple[Group, ...]
     steps: int
     memory: float | int
-
-    @property
-    def chunks(self) -> list[Chunk]:
-        """Return the chunks in the order to run them."""
-        return [chunk for group in self.groups for chunk in group.chunks]
+    halving: Halving | None = None
+    units: int = 0  # configurations without their replicates, which a halving cuts together
+    scored: int = 0  # rows that each network scores in its evaluations, the last one included
 
     @property
     def configurations(self) -> int:
@@ -74,18 +84,34 @@ class Plan:
         return sum(group.networks for group in self.groups)
 
     @property
+    def chunks(self) -> list[Chunk]:
+        """Return the chunks in the order to run them."""
+        return [chunk for group in self.groups for chunk in group.chunks]
+
+    @property
     def programs(self) -> int:
         """Return how many programs are compiled: seeds and values of numbers need none."""
-        return len({(group.structure, group.size) for group in self.groups})
+        return len({(group.structure, group.shared, group.size) for group in self.groups})
+
+    @property
+    def share(self) -> float:
+        """Return the share of all steps that is trained: below 1 with a halving."""
+        if self.halving is None or not self.units:
+            return 1.0
+        brackets = self.halving.deal(self.units, self.steps, seed=0)
+        return plain_work(self.steps, brackets, self.halving)
 
     @property
     def flops(self) -> float:
         """Return the floating-point operations in the matrix products of all steps."""
-        return self.steps * sum(chunk.flops_per_step for chunk in self.chunks)
+        return self.share * sum(self._flops(group) for group in self.groups)
+
+    def _flops(self, group: Group) -> float:
+        return (self.steps - group.begin) * group.places * group.flops_per_step
 
     @property
     def bytes(self) -> int:
-        """Return the memory of the largest chunk, by estimate from above."""
+        """Return the memory of the largest chunk, by estimate."""
         return max((group.size * group.bytes_per_network for group in self.groups), default=0)
 
     @property
@@ -96,7 +122,9 @@ class Plan:
 
     def __str__(self) -> str:
         """Return groups, chunks, programs, memory and work as a table."""
-        shown = self.split_by or ["hidden", "batch_size"]
+        if not self.groups:
+            return "Nothing is left to train."
+        shown = [name for name in self.split_by if name != "padded"] or _usual(self.groups[0])
         header = [*shown, "networks", "at once", "chunks", "as arrays", "MB", "TFLOP"]
         rows = [
             [
@@ -106,7 +134,7 @@ class Plan:
                 str(len(group.chunks)),
                 ", ".join(group.traced) or "–",
                 f"{group.size * group.bytes_per_network / 1e6:.1f}",
-                f"{self.steps * sum(c.flops_per_step for c in group.chunks) / 1e12:.3g}",
+                f"{self._flops(group) / 1e12:.3g}",
             ]
             for group in self.groups
         ]
@@ -115,109 +143,159 @@ class Plan:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in [header, *rows]
         ]
-        why = (
-            f"Split by {', '.join(self.split_by)}: each combination is a program of its own."
-            if self.split_by
-            else "All share one program."
-        )
         return "\n".join(
             [
                 f"{self.configurations} configurations × {self.steps} steps: "
-                f"{len(self.groups)} groups, {len(self.chunks)} chunks, "
-                f"{self.programs} programs to compile, {self.flops / 1e12:.3g} TFLOP; "
+                f"{_count(len(self.groups), 'group')}, {_count(len(self.chunks), 'chunk')}, "
+                f"{_count(self.programs, 'program')} to compile, {self.flops / 1e12:.3g} TFLOP; "
                 f"at most {self.bytes / 1e6:.0f} MB of {self.memory / 1e6:.0f} MB at once.",
-                why,
+                *self._reasons(shown),
                 "",
                 *lines,
             ]
         )
 
+    def _reasons(self, shown: list[str]) -> list[str]:
+        """Return why it is so, one sentence a line."""
+        reasons = ["All share one program."]
+        if len(self.groups) > 1:
+            reasons = [f"Split by {', '.join(shown)}: each combination is a group of its own."]
+        padded = [group for group in self.groups if group.structure.padded]
+        if padded:
+            share = max(group.waste for group in padded)
+            reasons.append(
+                f"Hidden widths are padded with zeros in {len(padded)} groups (at most "
+                f"{share:.0%} of a group's work): cheaper here than a program for each width."
+            )
+        if any(not group.shared for group in self.groups):
+            reasons.append(
+                "Networks of several seeds train together, each on its own minibatches: they are "
+                "small."
+            )
+        if any(len(group.chunks) > 1 for group in self.groups):
+            reasons.append("More than one chunk: all at once would exceed the memory.")
+        if self.halving is not None:
+            rungs = self.halving.rungs(self.steps, self.units)
+            steps = " → ".join(map(str, rungs))
+            reasons.append(
+                f"Halving: {steps} steps, the best 1/{self.halving.eta:g} goes on; "
+                f"{self.share:.0%} of the full work."
+            )
+        return reasons
+
 
 def make_plan(
     configurations: Sequence[Configuration],
-    features: int,
+    input_shape: tuple[int, ...],
     classes: int,
     *,
     steps: int,
     memory: float | int,
+    ids: Iterable[int] | None = None,
+    begins: Sequence[int] | None = None,
+    halving: Halving | None = None,
+    units: int = 0,
+    scored: int = 0,
 ) -> Plan:
-    """Return how to train these configurations, each chunk within `memory` bytes by estimate."""
-    members: dict[tuple[Structure, int], list[int]] = {}
-    for i, configuration in enumerate(configurations):
-        members.setdefault((configuration.structure, configuration.seed), []).append(i)
-    # Preprocessed data are made once for each method: keep the groups of one together.
-    methods = list(dict.fromkeys(preprocessing_of(structure) for structure, _ in members))
+    """Return how to train these configurations, each chunk within `memory` bytes.
+
+    `ids` are those to train (default: all); number i goes on from step begins[i] (default: 0).
+    """
+    ids = range(len(configurations)) if ids is None else ids
+    begins = [0] * len(configurations) if begins is None else begins
+    families: dict[Any, dict[Structure, list[int]]] = {}
+    for i in ids:
+        own = configurations[i]
+        family = (*family_of(own), begins[i])
+        families.setdefault(family, {}).setdefault(own.structure, []).append(i)
     groups = []
-    for (structure, seed), ids in sorted(
-        members.items(), key=lambda group: methods.index(preprocessing_of(group[0][0]))
-    ):
-        each = network_bytes(structure, features, classes)
-        most = max(1, int(memory / each))
-        count = math.ceil(len(ids) / most)
-        size = math.ceil(len(ids) / count)
-        flops = step_flops(structure, features, classes) * size
-        chunks = tuple(
-            Chunk(tuple(ids[start : start + size]), size, flops)
-            for start in range(0, len(ids), size)
-        )
-        numbers = [configurations[i].numbers for i in ids]
-        traced = tuple(name for name in numbers[0] if len({n[name] for n in numbers}) > 1)
-        groups.append(Group(structure, seed, traced, chunks, each))
-    return Plan(tuple(groups), steps, memory)
+    for members in families.values():
+        flops = {
+            structure: step_flops(
+                structure, tuple(configurations[i[0]].numbers), input_shape, classes
+            )
+            for structure, i in members.items()
+        }
+        for structure, inside in bucket(members, flops, steps, input_shape, classes).items():
+            numbers = tuple(configurations[inside[0]].numbers)
+            each = step_flops(structure, numbers, input_shape, classes)
+            needed = sum(flops[configurations[i].structure] for i in inside)
+            waste = 1 - needed / (each * len(inside)) if structure.padded else 0.0
+            for some, shared in by_seed(inside, configurations, each):
+                groups.append(
+                    _group(
+                        structure,
+                        shared,
+                        some,
+                        configurations,
+                        each,
+                        waste,
+                        input_shape,
+                        classes,
+                        memory,
+                        begins[some[0]],
+                    )
+                )
+    # Preprocessed data are made once for each method: keep the groups of one together.
+    methods = list(dict.fromkeys(method_of(configurations[i].structure) for i in ids))
+    groups.sort(key=lambda group: methods.index(method_of(group.structure)))
+    return Plan(tuple(groups), steps, memory, halving, units, scored)
+
+
+def _group(
+    structure: Structure,
+    shared: bool,
+    ids: Sequence[int],
+    configurations: Sequence[Configuration],
+    flops: float,
+    waste: float,
+    input_shape: tuple[int, ...],
+    classes: int,
+    memory: float | int,
+    begin: int,
+) -> Group:
+    names = tuple(configurations[ids[0]].numbers)
+    fixed, each = 0, network_bytes(structure, math.prod(input_shape), classes)
+    if structure.model is not None or len(ids) * each > memory:
+        # The estimate is from above: ask the compiler before cutting.
+        fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
+    most = max(1, int((memory - fixed) / each))
+    count = math.ceil(len(ids) / most)
+    size = math.ceil(len(ids) / count)
+    chunks = tuple(
+        Chunk(tuple(ids[start : start + size]), size) for start in range(0, len(ids), size)
+    )
+    numbers = [configurations[i].numbers for i in ids]
+    traced = [name for name in names if len({n[name] for n in numbers}) > 1]
+    if structure.padded:
+        traced.append("hidden")
+    seeds = tuple(dict.fromkeys(configurations[i].seed for i in ids))
+    if len(seeds) > 1:
+        traced.append("seed")
+    return Group(structure, shared, tuple(traced), seeds, chunks, each, flops, waste, begin)
 
 
 def _static(group: Group) -> dict[str, Any]:
-    fields = dataclasses.fields(Structure)
-    return {f.name: getattr(group.structure, f.name) for f in fields} | {"seed": group.seed}
+    hidden = {"arguments", "padded"}
+    fields = [f.name for f in dataclasses.fields(Structure) if f.name not in hidden]
+    values = {name: getattr(group.structure, name) for name in fields}
+    values |= dict(group.structure.arguments)
+    seeds = group.seeds[0] if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
+    return values | {"seed": seeds, "begin": group.begin}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _usual(group: Group) -> list[str]:
+    own = group.structure.model is None
+    return ["hidden", "batch_size"] if own else ["model", "batch_size"]
 
 
 def _cell(value: object) -> str:
     if isinstance(value, tuple):
         return "-".join(map(str, value)) or "none"
+    if isinstance(value, Model):
+        return getattr(value.loss, "__name__", "model")
     return getattr(value, "__name__", str(value))
-
-
-def preprocessing_of(structure: Structure) -> tuple[str, int | None, float | None]:
-    """Return what the preprocessing of the images depends on: method, components, variance."""
-    return structure.preprocessing, structure.components, structure.variance
-
-
-def layer_sizes(structure: Structure, features: int, classes: int) -> list[tuple[int, int]]:
-    """Return (inputs, outputs) of each affine layer."""
-    widths = [features, *structure.hidden, classes]
-    return list(itertools.pairwise(widths))
-
-
-def step_flops(structure: Structure, features: int, classes: int) -> float:
-    """Return the floating-point operations in the matrix products of one network's step.
-
-    2·batch·inputs·outputs each for x·W, xᵀ·dout and dout·Wᵀ; the first layer has no use for the
-    last one.
-    """
-    products = [
-        6 * inputs * outputs for inputs, outputs in layer_sizes(structure, features, classes)
-    ]
-    return structure.batch_size * (sum(products) - products[0] / 3)
-
-
-def network_bytes(structure: Structure, features: int, classes: int) -> int:
-    """Return an estimate from above of the memory that one network in training takes.
-
-    Weights, gradients, two arrays of optimizer state and the next weights; of each activation its
-    value, its gradient and what normalization and dropout keep, for a batch or an evaluation.
-    """
-    sizes = layer_sizes(structure, features, classes)
-    parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
-    activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
-    return (8 if structure.precision == "float64" else 4) * (6 * parameters + 6 * activations)
-
-
-def memory_budget() -> float:
-    """Return the bytes a chunk may take: half an accelerator's memory, a quarter of the host's."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in statistics:
-        return statistics["bytes_limit"] / 2
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
-    except (AttributeError, ValueError):  # no such call on Windows
-        return 2 * 2**30

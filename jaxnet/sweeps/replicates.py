@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.intervals import Interval, mean_interval, proportion_interval, welch_interval
-from jaxnet.sweeps.results import Row
+from jaxnet.sweeps.rows import Row
 
 STATISTICS = ("mean", "median")
 COLUMNS = ("seeds", "diverged", "mean", "std", "ci_low", "ci_high", "median", "best", "ids")
@@ -97,17 +97,18 @@ def rank_replicates(groups: Sequence[Replicates], by: str = "mean") -> list[Repl
     This weighs reliability against accuracy without a threshold: one seed in five diverged costs a
     fifth of the mean, so such a setting ranks below any stable one of similar accuracy, yet above
     one that is stable because it learns nothing. The median asks what the typical seed gives, and
-    forgives a minority. Settings of which every seed diverged come last. Ties go to the lower mean
-    loss, then to the lower id: with one seed each the order is that of `results.rank`. Raises
-    ConfigurationError for an unknown `by`.
+    forgives a minority. Settings of which every seed diverged come last, above them what was cut
+    before its end. Ties go to the lower mean loss, then to the lower id: with one seed each the
+    order is that of `rows.rank`. Raises ConfigurationError for an unknown `by`.
     """
     if by not in STATISTICS:
         raise ConfigurationError(unknown("statistic", by, STATISTICS))
 
-    def worth(group: Replicates) -> tuple[bool, float, float, int]:
+    def worth(group: Replicates) -> tuple[bool, float, float, float, int]:
         last = group.diverged == len(group.rows)
+        cut = max(0.0 if row.whole else 1 / (1 + row.outcome.steps) for row in group.rows)
         loss = float(np.mean([row.outcome.final_loss for row in group.rows if row.ok or last]))
-        return last, -group.score(by), math.inf if math.isnan(loss) else loss, group.rows[0].id
+        return last, cut, -group.score(by), math.inf if math.isnan(loss) else loss, group.rows[0].id
 
     return sorted(groups, key=worth)
 

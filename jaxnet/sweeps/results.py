@@ -1,64 +1,70 @@
-"""The table of a sweep: one row a configuration, ranked by validation accuracy."""
+"""What a sweep found: its rows, its winner, and the networks that were kept."""
 
-import csv
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from jaxnet.network import Network
-from jaxnet.sweeps.chunk import Outcome
+from jaxnet.custom_model import Model
+from jaxnet.errors import RunFolderError
+from jaxnet.network import CustomNetwork, Network
+from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
+from jaxnet.sweeps.rows import Row, rank, swept
+from jaxnet.sweeps.trained import AnyNetwork
 
-OUTCOME_COLUMNS = ("steps", "final_loss", "train_accuracy", "val_accuracy", "status")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration by its place in the space, its settings (seed included), its outcome."""
-
-    id: int
-    settings: dict[str, Any]
-    outcome: Outcome
-
-    @property
-    def ok(self) -> bool:
-        """Whether the run stayed finite."""
-        return self.outcome.status == "ok"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row of `results.csv`: id, settings, seed, outcome; NaN is None."""
-        outcome = {name: getattr(self.outcome, name) for name in OUTCOME_COLUMNS}
-        settings = {name: value for name, value in self.settings.items() if name != "seed"}
-        settings["hidden"] = "-".join(map(str, settings["hidden"])) or "none"
-        row = {"id": self.id, **settings, "seed": self.settings["seed"], **outcome}
-        return {name: None if value != value else value for name, value in row.items()}
+NETWORKS = "networks"  # the folder, in that of a run, of what is kept
 
 
-@dataclass(frozen=True)
+def network_file(folder: Path, key: str) -> Path:
+    """Return where the network of a row is, if it is kept."""
+    return folder / NETWORKS / f"{key}.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
 class SweepResult:
-    """What a sweep found; `network` is the best one.
+    """What a sweep found; `network` is that of `best`.
 
     It and `test_accuracy` are None if all configurations diverged. `test_accuracy` is that of the
-    best network on the test images, which nothing else has seen. `seconds` is the time this call
-    took; `folder` the run folder, if there is one.
+    network on the test images, which nothing else has seen. `seconds` is the time this call took;
+    `folder` the run folder, if there is one. Seeds are replicates: settings are ranked by the mean
+    of the validation accuracy over them, or by the median (`select`).
     """
 
     rows: list[Row]
-    network: Network | None
+    network: AnyNetwork | None
     test_accuracy: float | None
     seconds: float
     folder: Path | None
+    select: str = "mean"
+    validation: int | None = None  # how many images judged
+    networks: Mapping[str, AnyNetwork] = field(default_factory=dict)  # kept without a folder
+    models: Mapping[str, Model] = field(default_factory=dict)  # of the user, by name
 
     @property
     def ranked(self) -> list[Row]:
-        """The rows from best to worst: by validation accuracy, then lower loss; diverged last."""
+        """The rows from best to worst: validation accuracy, then lower loss; diverged last."""
         return rank(self.rows)
 
+    @cached_property
+    def replicates(self) -> list[Replicates]:
+        """The settings, each with its rows: one a seed; from best to worst."""
+        return rank_replicates(replicates(self.rows), by=self.select)
+
     @property
+    def winner(self) -> Replicates | None:
+        """The best setting, None if all diverged."""
+        first = self.replicates[:1]
+        return first[0] if first and first[0].count else None
+
+    @cached_property
     def best(self) -> Row | None:
-        """The row with the highest validation accuracy among those that stayed finite."""
-        return best_of(self.rows)
+        """The row of the winner; of several seeds the middle one, which no luck has picked."""
+        return _middle(self.winner)
+
+    @property
+    def noise(self) -> str | None:
+        """A sentence if the winner's lead may be noise, None if it is clear."""
+        return noise_note(self.replicates, validation=self.validation)
 
     @property
     def diverged(self) -> list[Row]:
@@ -70,39 +76,46 @@ class SweepResult:
         """The names of the settings that vary between rows."""
         return swept(self.rows)
 
-
-def rank(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows from best to worst; a diverged one is below every other."""
-
-    def worth(row: Row) -> tuple[bool, float, float, int]:
-        outcome = row.outcome
-        loss = math.inf if math.isnan(outcome.final_loss) else outcome.final_loss
-        return not row.ok, -outcome.val_accuracy if row.ok else 0.0, loss, row.id
-
-    return sorted(rows, key=worth)
-
-
-def best_of(rows: Sequence[Row]) -> Row | None:
-    """Return the best row that did not diverge, None if there is none."""
-    first = rank(rows)[:1]
-    return first[0] if first and first[0].ok else None
+    def network_of(self, id: int) -> AnyNetwork:
+        """Return the trained network of a row; RunFolderError if it was not kept (see `keep`)."""
+        row = next((row for row in self.rows if row.id == id), None)
+        if row is None:
+            raise RunFolderError(f"there is no configuration {id}: ids are those of the rows")
+        if row.key in self.networks:
+            return self.networks[row.key]
+        path = None if self.folder is None else network_file(self.folder, row.key)
+        if path is None or not path.exists():
+            raise RunFolderError(not_kept(id))
+        model = self.models.get(str(row.settings.get("model")))
+        return Network.load(path) if model is None else CustomNetwork.load(path, model)
 
 
-def swept(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the settings with more than one value, in their order in a row."""
-    values: dict[str, set[str]] = {}
-    for row in rows:
-        for name, value in row.settings.items():
-            values.setdefault(name, set()).add(repr(value))
-    return [name for name, seen in values.items() if len(seen) > 1]
+def not_kept(id: int) -> str:
+    """Return the text for a network that is not there."""
+    return (
+        f"the network of configuration {id} was not kept: run again with keep=None (--keep all), "
+        f"which keeps all, or with a larger number"
+    )
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write one line a configuration in the order of ids; empty where a number is missing."""
-    tables = [row.to_dict() for row in sorted(rows, key=lambda row: row.id)]
-    # Optimizers and schedules have numbers of their own: the columns are those of all rows.
-    settings = list(dict.fromkeys(name for row in rows for name in row.settings if name != "seed"))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["id", *settings, "seed", *OUTCOME_COLUMNS])
-        writer.writeheader()
-        writer.writerows(tables)
+def best_of(rows: Sequence[Row], select: str) -> Row | None:
+    """Return the row of the best setting, None if all diverged; see `SweepResult.best`."""
+    first = rank_replicates(replicates(rows), by=select)[:1]
+    return _middle(first[0]) if first and first[0].count else None
+
+
+def _middle(setting: Replicates | None) -> Row | None:
+    """Return the middle one of the rows that did not diverge, by rank; the lower of two."""
+    if setting is None:
+        return None
+    finite = [row for row in rank(setting.rows) if row.ok]
+    return finite[len(finite) // 2]
+
+
+def wanted(rows: Sequence[Row], keep: int | None, select: str) -> list[Row]:
+    """Return the rows whose networks to keep: those of the best `keep` settings, None: of all."""
+    finite = [row for row in rows if row.ok]
+    if keep is None:
+        return finite
+    best = rank_replicates(replicates(finite), by=select)[:keep]
+    return [row for setting in best for row in setting.rows]

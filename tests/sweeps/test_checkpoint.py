@@ -1,171 +1,314 @@
-"""A tree comes back bit by bit, a file that is not it is refused, and a half one cannot be."""
+"""A stack comes back bit by bit, a file that is none is no harm, and a half one cannot be."""
 
 import contextlib
+import json
 import os
 import resource
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from jaxnet import configure
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.sweeps import checkpoint as checkpoint_module
+from jaxnet.sweeps.checkpoint import Checkpoint, find_kept, restore
+from jaxnet.sweeps.prepared import prepare
+from jaxnet.sweeps.stack import Schedule, Stack
+
+STEPS = 12
+SCHEDULE = Schedule(STEPS, (3, 6, 9, 12), 1)
+# Two that train, one that diverges within some steps; adam has a state to keep.
+MEMBERS = [
+    configure(hidden=[5], batch_size=10, optimizer="adam", learning_rate=rate, seed=7)
+    for rate in (0.1, 1e30, 0.01)
+]
+KEYS = ["a", "b", "c"]
 
 
-class Pair(NamedTuple):
-    first: Any
-    second: Any
+@pytest.fixture(scope="module")
+def prepared(data):
+    return prepare(data.split(40), MEMBERS[0].structure, data.input_shape, 3)
 
 
-def tree(seed=0):
-    generator = np.random.default_rng(seed)
-    return Pair(
-        {
-            "affine_1": {"w": jnp.asarray(generator.normal(size=(3, 2, 4)), jnp.float32)},
-            "steps": jnp.int32(seed),
-            "alive": jnp.asarray(generator.random(5) < 0.5),
-            "special": jnp.asarray([jnp.nan, jnp.inf, -0.0, 1e-45], jnp.float32),
-            "empty": jnp.zeros((0, 3)),
-        },
-        [(), None, (generator.normal(size=(2, 3)), generator.random((4, 5)))],
-    )
-
-
-def assert_same(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert type(a) is type(b)
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()  # NaN and −0 too
+def start(prepared, members=MEMBERS, size=4, **settings):
+    given = {"size": size, "shared": True, "until": STEPS, **settings}
+    return Stack.start(members[0].structure, members, prepared, SCHEDULE, **given)
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    return Checkpoint(tmp_path / "state.safetensors", interval=0.0)
+def stack(prepared):
+    """Trained for some steps, and stopped there."""
+    return stopped_at(start(prepared), 7)
 
 
-def test_a_tree_comes_back_bit_by_bit(checkpoint):
-    checkpoint.save(tree(1))
-    assert_same(checkpoint.load(tree(0)), tree(1))
-    # A later process knows nothing but the path.
-    assert_same(Checkpoint(checkpoint.path).load(tree(0)), tree(1))
+def stopped_at(stack, step):
+    """Train to a step: Ctrl-C after it."""
+
+    def on_steps(count, networks):
+        if stack.step >= step:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        patch.setattr("jaxnet.sweeps.stack.MOST_STEPS", 1, raising=False)
+        patch.setattr("jaxnet.sweeps.stack.SECONDS_PER_CALL", 1e-9, raising=False)
+        with contextlib.suppress(ImportError):
+            patch.setattr("jaxnet.sweeps.pace.SECONDS_PER_CALL", 1e-9, raising=False)
+        stack.train(on_steps)
+    assert step <= stack.step < STEPS
+    return stack
 
 
-def test_float64_comes_back_as_float64(checkpoint):
-    with jax.enable_x64(True):
-        stored = {"w": jnp.asarray([1 / 3, np.pi])}
-        assert stored["w"].dtype == np.float64
-        checkpoint.save(stored)
-        assert_same(checkpoint.load({"w": jnp.zeros(2)}), stored)
+def make(prepared):
+    def make(kept, tensors):
+        assert kept.keys == KEYS
+        structure = MEMBERS[0].structure
+        return Stack.restored(
+            structure,
+            MEMBERS,
+            prepared,
+            SCHEDULE,
+            shared=kept.shared,
+            size=kept.size,
+            tensors=tensors,
+        )
+
+    return make
 
 
-def test_arrays_of_numpy_come_back_writable(checkpoint):
-    """The record of a run is written into."""
-    checkpoint.save({"loss": np.zeros(3)})
-    loaded = checkpoint.load({"loss": np.ones(3)})
-    loaded["loss"][1] = 5
-    assert loaded["loss"].tolist() == [0, 5, 0]
+def only(folder):
+    (kept,) = find_kept(folder)
+    return kept
 
 
-def test_an_array_is_stored_by_its_axes_and_not_as_it_lies_in_memory(checkpoint):
-    """safetensors takes the bytes as they lie."""
-    turned = {"loss": np.arange(6.0).reshape(2, 3).T}
-    checkpoint.save(turned)
-    np.testing.assert_array_equal(
-        checkpoint.load({"loss": np.zeros((3, 2))})["loss"], turned["loss"]
+def assert_same(one, other):
+    """Everything that a stack holds, in every bit: NaN and −0 too."""
+    ours, theirs = one.tensors(), other.tensors()
+    assert ours.keys() == theirs.keys()
+    for name, a in ours.items():
+        a, b = np.asarray(a), np.asarray(theirs[name])
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+        assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "INTERVAL", 0.0)
+    return Checkpoint(tmp_path, KEYS)
+
+
+def test_a_stack_comes_back_bit_by_bit(checkpoint, stack, prepared):
+    checkpoint.save(stack)
+    kept = only(checkpoint.path.parent)
+    assert (kept.keys, kept.hidden, kept.padded, kept.shared) == (KEYS, (5,), False, True)
+    assert (kept.step, kept.end, kept.in_flight) == (stack.step, STEPS, True)
+    restored = restore(kept, make(prepared))
+    assert_same(restored, stack)
+    assert restored.running.tolist() == stack.running.tolist() == [0, 2]
+
+
+def test_a_stack_that_came_back_trains_on_as_if_nothing_had_been(checkpoint, stack, prepared, said):
+    """To the last bit, also of what had happened before."""
+    straight = start(prepared)
+    straight.train()
+    checkpoint.save(stack)
+    restored = restore(only(checkpoint.path.parent), make(prepared))
+    restored.train()
+    assert [said(one) for one in restored.outcomes()] == [said(one) for one in straight.outcomes()]
+    assert [one.kind for one in restored.outcomes()] == ["ok", "diverged", "ok"]
+    for k in (0, 2):
+        ours, theirs = restored.member(k), straight.member(k)
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_float64_comes_back_as_float64(data, tmp_path):
+    settings = {"hidden": [5], "batch_size": 10, "precision": "float64"}
+    members = [configure(learning_rate=rate, **settings) for rate in (0.1, 0.01)]
+    prepared = prepare(data.split(40), members[0].structure, data.input_shape, 3)
+    stack = stopped_at(start(prepared, members, size=2), 5)
+    Checkpoint(tmp_path, KEYS[:2]).save(stack, now=True)
+    kept = only(tmp_path)
+    restored = restore(
+        kept,
+        lambda kept, tensors: Stack.restored(
+            members[0].structure, members, prepared, SCHEDULE, shared=True, size=2, tensors=tensors
+        ),
     )
+    assert restored.state.members.params["affine_1"]["w"].dtype == np.float64
+    assert_same(restored, stack)
 
 
-def test_nothing_stored_gives_what_was_there(checkpoint):
-    like = tree(3)
-    assert checkpoint.load(like) is like
+def test_what_came_back_is_written_into(checkpoint, stack, prepared):
+    """The arrays of a file are read-only; a record is not."""
+    checkpoint.save(stack)
+    restored = restore(only(checkpoint.path.parent), make(prepared))
+    for array in [*restored.record.arrays.values(), *restored.ended.values(), restored.columns]:
+        assert array.flags.writeable
 
 
-def test_the_later_tree_replaces_the_earlier(checkpoint):
-    checkpoint.save(tree(1))
-    checkpoint.save(tree(2))
-    assert_same(checkpoint.load(tree(0)), tree(2))
+def test_an_array_is_stored_by_its_axes_and_not_as_it_lies_in_memory(checkpoint, stack, prepared):
+    """safetensors takes the bytes as they lie."""
+    turned = np.asfortranarray(stack.record.arrays["loss"])
+    assert not turned.flags.c_contiguous
+    stack.record.arrays["loss"] = turned
+    checkpoint.save(stack)
+    restored = restore(only(checkpoint.path.parent), make(prepared))
+    np.testing.assert_array_equal(restored.record.arrays["loss"], turned)
+
+
+def test_nothing_stored_nothing_found(checkpoint):
+    assert list(find_kept(checkpoint.path.parent)) == []
+
+
+def test_the_later_stack_replaces_the_earlier(checkpoint, prepared):
+    stack = stopped_at(start(prepared), 4)
+    checkpoint.save(stack)
+    stopped_at(stack, 8)
+    checkpoint.save(stack)
+    assert only(checkpoint.path.parent).step == stack.step >= 8
     assert os.listdir(checkpoint.path.parent) == [checkpoint.path.name]
 
 
-def test_a_tree_is_stored_only_after_the_interval(tmp_path, monkeypatch):
-    now = 1000.0
+def test_stacks_of_other_configurations_are_other_files(tmp_path, stack):
+    for keys in (["a", "b", "c"], ["a", "b"], ["c", "b", "a"]):
+        Checkpoint(tmp_path, keys).save(stack, now=True)
+    assert sorted(kept.keys for kept in find_kept(tmp_path)) == [
+        ["a", "b"],
+        ["a", "b", "c"],
+        ["c", "b", "a"],
+    ]
+
+
+def test_a_stack_is_stored_only_after_the_interval(tmp_path, stack, monkeypatch):
+    now, written = 1000.0, []
     monkeypatch.setattr("time.monotonic", lambda: now)
-    checkpoint = Checkpoint(tmp_path / "state.safetensors", interval=30.0)
-    checkpoint.save(tree(1))
-    assert not checkpoint.path.exists()  # the run has just begun
+    assert checkpoint_module.INTERVAL == 30.0
+    monkeypatch.setattr(checkpoint_module, "write_tensors", lambda *given: written.append(now))
+    checkpoint = Checkpoint(tmp_path, KEYS)
+    checkpoint.save(stack)
+    assert written == []  # the run has just begun
     now += 29.9
-    checkpoint.save(tree(1))
-    assert not checkpoint.path.exists()
+    checkpoint.save(stack)
+    assert written == []
     now += 0.2
-    checkpoint.save(tree(1))
-    assert_same(checkpoint.load(tree(0)), tree(1))
+    checkpoint.save(stack, False)
+    assert written == [now]
     now += 29.9
-    checkpoint.save(tree(2))
-    assert_same(checkpoint.load(tree(0)), tree(1))
-    checkpoint.save(tree(3), now=True)
-    assert_same(checkpoint.load(tree(0)), tree(3))
+    checkpoint.save(stack)
+    assert len(written) == 1
+    checkpoint.save(stack, now=True)
+    assert len(written) == 2
     now += 29.9  # counted from the last time it was stored
-    checkpoint.save(tree(4))
-    assert_same(checkpoint.load(tree(0)), tree(3))
+    checkpoint.save(stack)
+    assert len(written) == 2
 
 
-def test_what_is_removed_is_forgotten(checkpoint):
+def test_what_is_removed_is_forgotten(checkpoint, stack):
     checkpoint.remove()  # nothing there: nothing to do
-    checkpoint.save(tree(1))
+    checkpoint.save(stack)
     checkpoint.remove()
-    like = tree(0)
-    assert checkpoint.load(like) is like
+    assert os.listdir(checkpoint.path.parent) == []
+
+
+# Files that cannot be used only ever cost time: they are removed, and trained again
+
+
+def stored(checkpoint, stack):
+    """Return tensors and metadata of the stack's file."""
+    checkpoint.save(stack)
+    with safe_open(checkpoint.path, framework="numpy") as file:
+        return load_file(checkpoint.path), file.metadata()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {"state.members.params['affine_1']['w']": np.zeros((12, 4, 6), np.float32)},
+        lambda t: {"state.members.params['affine_1']['w']": np.zeros((12, 4, 5), np.float64)},
+        lambda t: {"state.step": np.array(3, np.float32)},
+        lambda t: {"record['loss']": np.zeros((STEPS + 1, 3), np.float32)},
+        lambda t: {"record['loss']": None},
+        lambda t: {"columns": None},
+        lambda t: {"span": None},
+        lambda t: {"ended/diverged_at": None},
+    ],
+    ids=["another shape", "another dtype", "a step of float", "record", *["less"] * 4],
+)
+def test_a_stack_of_other_arrays_is_removed(checkpoint, stack, prepared, change):
+    tensors, about = stored(checkpoint, stack)
+    changed = change(tensors)
+    assert changed.keys() <= tensors.keys()
+    tensors = {name: a for name, a in {**tensors, **changed}.items() if a is not None}
+    save_file(tensors, checkpoint.path, about)
+    assert restore(only(checkpoint.path.parent), make(prepared)) is None
+    assert os.listdir(checkpoint.path.parent) == []
+
+
+def test_a_stack_of_configurations_that_nobody_knows_is_removed(checkpoint, stack):
+    checkpoint.save(stack)
+
+    def unknown(kept, tensors):
+        return {}[kept.keys[0]]
+
+    assert restore(only(checkpoint.path.parent), unknown) is None
     assert os.listdir(checkpoint.path.parent) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    "change",
     [
-        (lambda t: t._replace(first=t.first | {"steps": jnp.float32(0)}), "steps.*float32"),
-        (lambda t: t._replace(first=t.first | {"steps": jnp.zeros(1, jnp.int32)}), r"int32\[1\]"),
-        (lambda t: t._replace(first=t.first | {"more": jnp.zeros(1)}), "more"),
-        (lambda t: t._replace(first=t.first | {"alive": jnp.zeros(6, bool)}), r"bool\[6\]"),
+        lambda about: {"jaxnet stack": "{"},
+        lambda about: {},
+        lambda about: {"jaxnet stack": json.dumps({**about, "more": 1})},
+        lambda about: {"jaxnet stack": json.dumps({n: v for n, v in about.items() if n != "end"})},
+        lambda about: {"jaxnet stack": json.dumps({**about, "hidden": None})},
+        lambda about: {"jaxnet stack": "[1]"},
     ],
 )
-def test_a_tree_of_another_shape_is_refused_by_the_leaf(checkpoint, change, named):
-    checkpoint.save(tree(1))
-    with pytest.raises(RunFolderError, match=f"is of another run: .*{named}.*Remove it"):
-        checkpoint.load(change(tree(1)))
-
-
-def test_a_tree_with_less_is_refused(checkpoint):
-    """Leaves that nobody asks for are of another run as well."""
-    checkpoint.save({"a": jnp.zeros(1), "b": jnp.zeros(1)})
-    with pytest.raises(RunFolderError, match="is of another run"):
-        checkpoint.load({"a": jnp.zeros(1)})
-
-
-def test_a_foreign_safetensors_file_is_refused(checkpoint):
-    save_file({"weights": np.zeros(3)}, checkpoint.path)
-    with pytest.raises(RunFolderError, match="is of another run"):
-        checkpoint.load(tree())
+def test_a_stack_of_another_version_is_removed(checkpoint, stack, change):
+    tensors, about = stored(checkpoint, stack)
+    save_file(tensors, checkpoint.path, change(json.loads(about["jaxnet stack"])))
+    assert list(find_kept(checkpoint.path.parent)) == []
+    assert os.listdir(checkpoint.path.parent) == []
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"not tensors", bytes(100)], ids=["empty", "text", "zeros"]
 )
-def test_a_file_that_is_no_safetensors_is_refused(checkpoint, content):
+def test_a_file_that_is_no_safetensors_is_removed(checkpoint, content):
     checkpoint.path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"state\.safetensors.*[Rr]emove it to start"):
-        checkpoint.load(tree())
+    assert list(find_kept(checkpoint.path.parent)) == []
+    assert not checkpoint.path.exists()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_truncated_file_is_refused(checkpoint, share):
-    checkpoint.save(tree(1))
+def test_a_truncated_file_is_removed(checkpoint, stack, prepared, share):
+    checkpoint.save(stack)
     whole = checkpoint.path.read_bytes()
     checkpoint.path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(RunFolderError, match=r"state\.safetensors.*[Rr]emove it to start"):
-        checkpoint.load(tree())
+    assert list(find_kept(checkpoint.path.parent)) == []
+    assert not checkpoint.path.exists()
+    # The same between the two looks at the file.
+    checkpoint.save(stack)
+    kept = only(checkpoint.path.parent)
+    checkpoint.path.write_bytes(whole[: int(len(whole) * share)])
+    assert restore(kept, make(prepared)) is None
+    assert not checkpoint.path.exists()
+
+
+def test_other_files_of_the_folder_are_left_alone(checkpoint):
+    for name in ("best.safetensors", "stack.txt", "stack-1.safetensors.partial"):
+        (checkpoint.path.parent / name).write_bytes(b"mine")
+    assert list(find_kept(checkpoint.path.parent)) == []
+    assert len(os.listdir(checkpoint.path.parent)) == 3
+
+
+# Whole or not at all
 
 
 @contextlib.contextmanager
@@ -179,41 +322,49 @@ def a_full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_on_a_full_disk_the_old_tree_is_whole(checkpoint):
-    checkpoint.save(tree(1))
-    with a_full_disk(), pytest.raises(RunFolderError, match=r"cannot write .*state"):
-        checkpoint.save(tree(2))
-    assert_same(checkpoint.load(tree(0)), tree(1))
-    checkpoint.save(tree(3))  # and what is left over is no hindrance
-    assert_same(checkpoint.load(tree(0)), tree(3))
+def test_on_a_full_disk_the_old_stack_is_whole(checkpoint, stack, prepared):
+    checkpoint.save(stack)
+    before = {name: np.copy(array) for name, array in stack.tensors().items()}
+    stopped_at(stack, 10)
+    with a_full_disk(), pytest.raises(RunFolderError, match=r"cannot write .*stack-"):
+        checkpoint.save(stack)
+    restored = restore(only(checkpoint.path.parent), make(prepared))
+    for name, array in restored.tensors().items():
+        np.testing.assert_array_equal(array, before[name])
+    checkpoint.save(stack)  # and what is left over is no hindrance
+    assert_same(restore(only(checkpoint.path.parent), make(prepared)), stack)
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError("I/O error")], ids=repr)
-def test_cut_before_it_is_in_place_the_old_tree_is_whole(checkpoint, monkeypatch, fault):
-    checkpoint.save(tree(1))
+def test_cut_before_it_is_in_place_the_old_stack_is_whole(
+    checkpoint, stack, prepared, monkeypatch, fault
+):
+    checkpoint.save(stack)
+    first = stack.step
 
     def fail(*arguments):
         raise fault
 
+    stopped_at(stack, 10)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)
         with pytest.raises(RunFolderError if isinstance(fault, OSError) else KeyboardInterrupt):
-            checkpoint.save(tree(2))
-    assert_same(checkpoint.load(tree(0)), tree(1))
-    checkpoint.save(tree(3))
-    assert_same(checkpoint.load(tree(0)), tree(3))
+            checkpoint.save(stack)
+    assert restore(only(checkpoint.path.parent), make(prepared)).step == first < stack.step
+    checkpoint.save(stack)
+    assert_same(restore(only(checkpoint.path.parent), make(prepared)), stack)
     assert os.listdir(checkpoint.path.parent) == [checkpoint.path.name]
 
 
-def test_a_folder_that_is_gone_is_an_error_of_the_run_folder(tmp_path):
+def test_a_folder_that_is_gone_is_an_error_of_the_run_folder(tmp_path, stack):
     """safetensors raises an error of its own, which is no OSError."""
-    checkpoint = Checkpoint(tmp_path / "gone" / "state.safetensors", interval=0.0)
-    with pytest.raises(RunFolderError, match=r"cannot write .*state.*No such file"):
-        checkpoint.save(tree())
+    checkpoint = Checkpoint(tmp_path / "gone", KEYS)
+    with pytest.raises(RunFolderError, match=r"cannot write .*stack.*No such file"):
+        checkpoint.save(stack, now=True)
 
 
-def test_the_file_is_safetensors_that_others_can_read(checkpoint):
-    checkpoint.save(tree(1))
-    stored = load_file(checkpoint.path)
-    shapes = sorted(a.shape for a in stored.values())
-    assert shapes == sorted(leaf.shape for leaf in jax.tree.leaves(tree(1)))
+def test_the_file_is_safetensors_that_others_can_read(checkpoint, stack):
+    tensors, about = stored(checkpoint, stack)
+    assert json.loads(about["jaxnet stack"])["keys"] == KEYS
+    assert tensors["state.members.params['affine_1']['w']"].shape == (12, 4, 5)
+    assert tensors["record['loss']"].shape == (STEPS, 3)

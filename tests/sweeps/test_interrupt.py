@@ -7,8 +7,9 @@ import pytest
 
 from jaxnet.data import load
 from jaxnet.sweeps import grid, sweep
-from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.sweeps.checkpoint import find_kept
 from jaxnet.sweeps.interrupt import Interrupt
+from jaxnet.sweeps.store import Store
 
 
 def press_ctrl_c():
@@ -62,10 +63,10 @@ def test_other_threads_handle_no_signals():
     assert failures == []
 
 
-def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch):
-    """Though no interval of the checkpoint has passed, the resumed run starts where it stopped."""
+def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch, outcomes):
+    """Though no interval of the checkpoint has passed, the run goes on from where it stopped."""
     space = grid(learning_rate=[0.1, 0.01], hidden=[[6]], batch_size=20)
-    data = load("fashion-mnist-mini")
+    data, out = load("fashion-mnist-mini"), tmp_path / "run"
     whole = sweep(space, data, steps=40)
 
     calls = []
@@ -78,12 +79,34 @@ def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("jaxnet.progress.Reporter.advance", advance)
         with pytest.raises(KeyboardInterrupt):
-            sweep(space, data, steps=40, out=tmp_path / "run")
-    (kept,) = (tmp_path / "run").glob("checkpoint-*.safetensors")
-    assert Checkpoint(kept).path.stat().st_size > 0
+            sweep(space, data, steps=40, out=out)
+    (kept,) = find_kept(out)
+    assert kept.in_flight
+    assert 0 < kept.step < kept.end == 40
+    made = sum(calls)
 
     calls.clear()
     monkeypatch.setattr("jaxnet.progress.Reporter.advance", lambda self, work: calls.append(work))
-    resumed = sweep(space, data, steps=40, out=tmp_path / "run", resume=True)
-    assert calls[0] > 0  # the steps made before count as done
-    assert [row.to_dict() for row in resumed.rows] == [row.to_dict() for row in whole.rows]
+    resumed = sweep(space, data, steps=40, out=out)
+    assert calls[0] == made > 0  # the steps made before count as done
+    assert outcomes(resumed) == outcomes(whole)
+    assert list(find_kept(out)) == []
+
+
+def test_pressed_between_two_chunks_nothing_more_is_begun(
+    tmp_path, data, monkeypatch, memory_for, trained
+):
+    memory_for(1)
+    real = Store.add
+
+    def add(self, *arguments, **settings):
+        press_ctrl_c()
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(Store, "add", add)
+    space, out = grid(learning_rate=[0.1, 0.01]), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        sweep(space, data, steps=3, hidden=[5], batch_size=10, out=out)
+    assert len(trained) == 1
+    with Store(out / "sweep.db") as store:
+        assert len(store.results()) == 1

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps import Job, grid, job_from_dict, read_job
+from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
 from jaxnet.sweeps.space import Grid, Listed, Random
 
 ISSUE = """
@@ -138,6 +138,19 @@ def test_an_unknown_key_names_the_near_one_and_the_file(read, wrong, near):
         ("settings = 3\n[grid]\nl2 = [0]", r"write \[settings\] as a table, got 3"),
         ("[grid]\nl2 = []", "the grid is empty: axis l2"),
         ("[random]\nl2 = 3", r"\[random\] needs a count"),
+        (
+            "replicates = 0\n[grid]\nl2 = [0]",
+            "replicates: expected a whole number from 1 up",
+        ),
+        ("patience = 0\n[grid]\nl2 = [0]", "patience: expected a whole number from 1 up, got 0"),
+        ("history = 0.5\n[grid]\nl2 = [0]", "history: expected a whole number from 1 up, got 0.5"),
+        ("evaluations = 0\n[grid]\nl2 = [0]", "evaluations: expected a whole number from 1 up"),
+        ("halving = 1\n[grid]\nl2 = [0]", "halving: eta should be a number above 1, got 1"),
+        ("[halving]\neta = 'x'\n[grid]\nl2 = [0]", "halving: eta should be a number above 1"),
+        ("[halving]\nfrist = 3\n[grid]\nl2 = [0]", "halving: unknown key 'frist'"),
+        ("[halving]\nfirst = 0\n[grid]\nl2 = [0]", "halving: first should be a whole number"),
+        ("replicates = 2\n[grid]\nseed = [0]", "seed is an axis or a setting too: remove one"),
+        ("replicates = 2\n[settings]\nseed = 1\n[grid]\nl2 = [0]", "seed is an axis or a setting"),
         ("job = 3", "expected a table|unknown key 'job'|write"),
     ],
 )
@@ -150,6 +163,37 @@ def test_more_steps_than_a_step_counter_holds_are_refused(read):
     """The step is an int32 on the device."""
     with pytest.raises(ConfigurationError, match="steps: expected"):
         read("steps = 3_000_000_000\n[grid]\nl2 = [0]")
+
+
+def test_how_to_judge_and_to_end_runs(read):
+    job = read(
+        """
+        replicates = 3
+        halving = 4
+        patience = 5
+        evaluations = 6
+        history = 7
+        [grid]
+        l2 = [0, 1]
+        """
+    )
+    assert job.halving == Halving(4)
+    assert (job.replicates, job.patience, job.evaluations, job.history) == (3, 5, 6, 7)
+    assert [(c.numbers["l2"], c.seed) for c in job.configurations()] == [
+        (l2, seed) for l2 in (0, 1) for seed in (0, 1, 2)
+    ]
+    assert job.units() == [(0, 1, 2), (3, 4, 5)]
+
+
+def test_a_halving_in_parts(read):
+    job = read("[halving]\neta = 2\nfirst = 10\nbrackets = 3\n[grid]\nl2 = [0]")
+    assert job.halving == Halving(2, first=10, brackets=3)
+
+
+def test_replicates_beside_a_configuration_with_a_seed(read):
+    job = read("replicates = 2\n[[configuration]]\nseed = 3")
+    with pytest.raises(ConfigurationError, match="replicates are seeds, and a configuration sets"):
+        job.configurations()
 
 
 @pytest.mark.parametrize("text", ["steps = ", "[grid\n", "steps = 3\nsteps = 4", "a b c"])
@@ -195,10 +239,16 @@ JOBS = [
     Job(grid(l2=[0, 1], hidden=[[8], [8, 4]])),
     Job(Listed([{"l2": 0.5, "hidden": [3]}]), "cifar10", 7, 4, 11, 12, {"optimizer": "adam"}),
     job_from_dict({"random": {"count": 2, "l2": {"uniform": [0, 1]}, "norm": "batch"}}),
+    Job(grid(l2=[0]), replicates=3, patience=4, evaluations=6, history=7),
+    Job(grid(l2=[0]), halving=Halving(2, 5, 3)),
 ]
 
 
-@pytest.mark.parametrize("job", JOBS, ids=["grid", "listed", "random"])
+@pytest.mark.parametrize(
+    "job",
+    [*JOBS[:-1], pytest.param(JOBS[-1])],
+    ids=["grid", "listed", "random", "all", "halving"],
+)
 def test_a_job_written_to_json_is_the_same_job(job, read):
     text = json.dumps(job.to_dict())
     assert read(text, "job.json") == job

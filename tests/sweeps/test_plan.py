@@ -1,5 +1,7 @@
 """Which configurations train together: all of them, once, and never more than fit."""
 
+import dataclasses
+import functools
 import importlib
 import math
 from itertools import groupby
@@ -13,95 +15,164 @@ import pytest
 from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
-from jaxnet.sweeps import grid, plan, sweep
-from jaxnet.sweeps.plan import (
-    make_plan,
-    memory_budget,
-    network_bytes,
-    preprocessing_of,
-    step_flops,
-)
+from jaxnet.sweeps import Halving, find_preset, fusion, grid, plan, sweep
+from jaxnet.sweeps.cost import memory_budget, network_bytes, step_flops
+from jaxnet.sweeps.plan import make_plan
+from jaxnet.sweeps.prepared import method_of
+from jaxnet.sweeps.stack import Stack
 
-sweeps_module = importlib.import_module("jaxnet.sweeps.sweep")  # the name is that of the function
+plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
 FEATURES, CLASSES = 12, 3
+SHAPE = (FEATURES,)
 
 
-def planned(configurations, features, classes, *, memory):
-    return make_plan(configurations, features, classes, steps=10, memory=memory).chunks
+def flops_of(structure):
+    return step_flops(structure, (), SHAPE, CLASSES)
+
+
+def planned(configurations, *, memory, steps=10, **options):
+    return make_plan(configurations, SHAPE, CLASSES, steps=steps, memory=memory, **options)
+
+
+def compiler_says(structure, names, input_shape, classes, shared):
+    """What no estimate of ours is: some bytes for all, a third of the estimate for each."""
+    return 1000, math.ceil(network_bytes(structure, math.prod(input_shape), classes) / 3)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
 
 
 # Plain settings: what a strategy calls must not use `random`, as beartype does in `configure`.
-all_settings = st.lists(
-    st.builds(
-        lambda pre, **settings: {**pre, **settings},
-        pre=st.sampled_from(
-            [
-                {"preprocessing": "none"},
-                {"preprocessing": "zca"},
-                {"preprocessing": "pca", "components": 2},
-                {"preprocessing": "pca", "components": 3},
-                {"preprocessing": "pca", "variance": 0.5},
-            ]
-        ),
-        hidden=st.sampled_from([(), (5,), (5, 4), (9,)]),
-        l2=st.floats(0, 1),
-        dropout=st.sampled_from([0, 0.1, 0.5]),
-        batch_size=st.sampled_from([10, 900]),
-        precision=st.sampled_from(["float32", "float64"]),
-        seed=st.sampled_from([0, 1]),
+settings_of_one = st.builds(
+    lambda pre, **settings: {**pre, **settings},
+    pre=st.sampled_from(
+        [
+            {"preprocessing": "none"},
+            {"preprocessing": "zca"},
+            {"preprocessing": "pca", "components": 2},
+            {"preprocessing": "pca", "components": 3},
+            {"preprocessing": "pca", "variance": 0.5},
+        ]
     ),
-    max_size=25,
+    hidden=st.sampled_from([(), (5,), (5, 4), (9,), (6, 3), (700,)]),
+    l2=st.floats(0, 1),
+    dropout=st.sampled_from([0, 0.1, 0.5]),
+    batch_size=st.sampled_from([10, 900]),
+    precision=st.sampled_from(["float32", "float64"]),
+    seed=st.sampled_from([0, 1]),
 )
+# With each the step from which it goes on.
+all_settings = st.lists(st.tuples(settings_of_one, st.sampled_from([0, 0, 4])), max_size=25)
 memories = st.floats(1, 1e7)
+compiling = st.sampled_from([0.0, 1e-6, 1e-4, 1.0])  # from a program for each to one for all
+small = st.sampled_from([0.0, 1e5, 1e12])
 
 
-@hypothesis.given(all_settings, memories)
+@hypothesis.given(all_settings, memories, compiling, small)
 @hypothesis.settings(deadline=None)
-def test_every_plan(all_settings, memory):
-    configurations = [configure(**settings) for settings in all_settings]
-    chunks = planned(configurations, FEATURES, CLASSES, memory=memory)
+def test_every_plan(all_settings, memory, compiling, small):
+    configurations = [configure(**settings) for settings, _ in all_settings]
+    begins = [begin for _, begin in all_settings]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "compiled_bytes", compiler_says)
+        # Of both kinds of device: the backend of the tests is not their matter.
+        patch.setattr(fusion, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, compiling, 0.0)))
+        patch.setattr(fusion, "SMALL", dict.fromkeys(("cpu", "gpu"), small))
+        found = planned(configurations, memory=memory, begins=begins)
 
     # Every configuration once.
-    assert sorted(i for chunk in chunks for i in chunk.ids) == list(range(len(configurations)))
+    ids = [i for chunk in found.chunks for i in chunk.ids]
+    assert sorted(ids) == list(range(len(configurations)))
+    assert found.configurations == len(configurations)
 
-    sizes = {}
-    for chunk in chunks:
-        members = [configurations[i] for i in chunk.ids]
-        assert len({(c.structure, c.seed) for c in members}) == 1
-        assert list(chunk.ids) == sorted(chunk.ids)
-        structure = members[0].structure
-        # Within the memory, unless one network alone is too large: then it runs alone.
-        fits = chunk.size * network_bytes(structure, FEATURES, CLASSES) <= memory
-        assert fits or chunk.size == 1
-        flops = chunk.size * step_flops(structure, FEATURES, CLASSES)
-        assert chunk.flops_per_step == pytest.approx(flops, rel=1e-12)
-        sizes.setdefault((structure, members[0].seed), []).append((len(chunk.ids), chunk.size))
+    programs, together = set(), {}
+    for group in found.groups:
+        members = [i for chunk in group.chunks for i in chunk.ids]
+        assert members == sorted(members)
+        assert {begins[i] for i in members} == {group.begin}
+        # They are what the program is for, widths aside, and their widths fit into it.
+        for i in members:
+            own = configurations[i].structure
+            held = dataclasses.replace(own, hidden=group.structure.hidden, padded=own.padded)
+            assert dataclasses.replace(group.structure, padded=False) == held
+            assert len(own.hidden) == len(group.structure.hidden)
+            assert all(a <= b for a, b in zip(own.hidden, group.structure.hidden, strict=True))
+        together.setdefault((group.structure, group.begin), []).extend(members)
 
-    for filled in sizes.values():
-        # One size a group, one compilation; padding only where it cannot be helped: at the end.
-        assert len({size for _, size in filled}) == 1
-        size = filled[0][1]
-        assert [n for n, _ in filled[:-1]] == [size] * (len(filled) - 1)
-        assert 1 <= filled[-1][0] <= size
-        total = sum(n for n, _ in filled)
-        assert size == math.ceil(total / len(filled))
+        # One seed, or small.
+        seeds = [configurations[i].seed for i in members]
+        assert set(group.seeds) == set(seeds)
+        assert group.shared == (len(group.seeds) == 1)
+        if not group.shared:
+            assert max(map(seeds.count, seeds)) * group.flops_per_step < small
+        values = {name: [configurations[i].numbers[name] for i in members] for name in ("l2",)}
+        assert ("l2" in group.traced) == (len(set(values["l2"])) > 1)
+        assert ("hidden" in group.traced) == group.structure.padded
+        assert ("seed" in group.traced) == (not group.shared)
+
+        # Within the memory, unless one network alone is too large: then it runs alone. The
+        # estimate decides where it suffices, else the compiler.
+        each, fixed = network_bytes(group.structure, FEATURES, CLASSES), 0
+        if len(members) * each > memory:
+            fixed, each = compiler_says(group.structure, (), SHAPE, CLASSES, group.shared)
+        assert group.bytes_per_network == each
+        assert group.size == 1 or fixed + group.size * each <= memory
+        assert group.flops_per_step == flops_of(group.structure)
+
+        # One size a group, one compilation; filled up only where it cannot be helped: at the end.
+        assert {chunk.size for chunk in group.chunks} == {group.size}
+        assert all(len(chunk.ids) == group.size for chunk in group.chunks[:-1])
+        assert 1 <= len(group.chunks[-1].ids) <= group.size
+        assert group.size == math.ceil(len(members) / len(group.chunks))
+        # No fewer chunks would do.
+        if len(group.chunks) > 1:
+            larger = math.ceil(len(members) / (len(group.chunks) - 1))
+            assert fixed + larger * each > memory
+        programs.add((group.structure, group.shared, group.size))
+    assert found.programs == len(programs)
+
+    for (structure, _), members in together.items():
+        widths = [configurations[i].structure.hidden for i in members]
+        assert structure.hidden == tuple(map(max, zip(*widths, strict=True)))
+        assert structure.padded == (len(set(widths)) > 1)
+        needed = sum(flops_of(configurations[i].structure) for i in members)
+        waste = 1 - needed / (len(members) * flops_of(structure))
+        shares = [group.waste for group in found.groups if group.structure == structure]
+        assert min(abs(share - waste) for share in shares) < 1e-12
+        assert structure.padded or shares == [0.0] * len(shares)
+
+    work = [(10 - g.begin) * len(g.chunks) * g.size * g.flops_per_step for g in found.groups]
+    assert found.flops == pytest.approx(sum(work), rel=1e-12)
 
     # Data are preprocessed once for each method.
-    methods = [preprocessing_of(configurations[chunk.ids[0]].structure) for chunk in chunks]
+    methods = [method_of(group.structure) for group in found.groups]
     assert len([method for method, _ in groupby(methods)]) == len(set(methods))
 
 
-def test_with_memory_for_all_there_is_one_chunk_a_group():
+def test_with_memory_for_all_there_is_one_chunk_a_group(monkeypatch):
+    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
     same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
-    chunks = planned(same, FEATURES, CLASSES, memory=1e12)
+    chunks = planned(same, memory=1e12).chunks
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [((0, 1, 2), 3), ((3, 4, 5), 3)]
 
 
-def test_a_group_is_cut_into_the_fewest_equal_parts():
+def test_small_networks_of_several_seeds_are_one_group():
+    same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
+    (group,) = planned(same, memory=1e12).groups
+    assert (group.shared, group.seeds, group.size) == (False, (0, 1), 6)
+
+
+def test_a_group_is_cut_into_the_fewest_equal_parts(monkeypatch):
+    def compiled(structure, names, input_shape, classes, shared):
+        return 0, network_bytes(structure, math.prod(input_shape), classes)
+
+    monkeypatch.setattr(plan_module, "compiled_bytes", compiled)
     same = [configure(hidden=5, l2=i) for i in range(10)]
     each = network_bytes(same[0].structure, FEATURES, CLASSES)
-    chunks = planned(same, FEATURES, CLASSES, memory=4.5 * each)
     # 4 at most: three chunks are needed, and 10 over three is 4, 4, 2.
+    chunks = planned(same, memory=4.5 * each).chunks
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [
         ((0, 1, 2, 3), 4),
         ((4, 5, 6, 7), 4),
@@ -109,18 +180,47 @@ def test_a_group_is_cut_into_the_fewest_equal_parts():
     ]
 
 
+def test_the_compiler_is_asked_only_where_the_estimate_does_not_do(monkeypatch):
+    asked = []
+
+    def compiled(*arguments):
+        asked.append(arguments)
+        return compiler_says(*arguments)
+
+    monkeypatch.setattr(plan_module, "compiled_bytes", compiled)
+    same = [configure(hidden=5, l2=i) for i in range(9)]
+    each = network_bytes(same[0].structure, FEATURES, CLASSES)
+    assert [chunk.size for chunk in planned(same, memory=9 * each).chunks] == [9]
+    assert asked == []
+    # A third of the estimate each, by the compiler: all nine where the estimate has room for four.
+    assert [chunk.size for chunk in planned(same, memory=4 * each).chunks] == [9]
+    assert len(asked) == 1
+
+
 def test_groups_of_one_preprocessing_run_one_after_another():
     mixed = [
-        configure(preprocessing=method, hidden=width)
-        for width in (3, 4)
+        configure(preprocessing=method, hidden=(width,) * depth)
+        for width, depth in ((3, 1), (4, 2))
         for method in ("none", "zca", "standardize")
     ]
-    chunks = planned(mixed, FEATURES, CLASSES, memory=1e12)
+    chunks = planned(mixed, memory=1e12).chunks
     assert [chunk.ids for chunk in chunks] == [(0,), (3,), (1,), (4,), (2,), (5,)]
 
 
+def test_some_of_the_configurations_are_planned_alone():
+    same = [configure(hidden=5, l2=i) for i in range(10)]
+    found = planned(same, memory=1e12, ids=[2, 3, 7], begins=[5] * 3 + [0] * 7)
+    assert [(group.begin, group.chunks[0].ids) for group in found.groups] == [
+        (5, (2,)),
+        (0, (3, 7)),
+    ]
+    assert found.configurations == 3
+
+
 def test_no_configurations_no_chunks():
-    assert planned([], FEATURES, CLASSES, memory=1e9) == []
+    found = planned([], memory=1e9)
+    assert found.chunks == []
+    assert str(found) == "Nothing is left to train."
 
 
 @pytest.mark.parametrize(
@@ -141,15 +241,16 @@ def test_no_configurations_no_chunks():
 def test_the_work_of_a_step_by_hand(hidden, products):
     structure = configure(hidden=hidden, batch_size=7).structure
     expected = sum(2 * rows * inner * columns for rows, inner, columns in products)
-    assert step_flops(structure, FEATURES, CLASSES) == pytest.approx(expected, rel=1e-12)
+    assert flops_of(structure) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_memory_of_a_network_is_an_estimate_from_above():
     """At least weights, gradients, both moments of Adam, and the activations of a batch."""
     for hidden in ((), (5,), (50, 40)):
         structure = configure(hidden=hidden, batch_size=900).structure
-        params, _, _ = fully_connected(hidden, CLASSES).init(jax.random.key(0), (FEATURES,))
-        weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        init = functools.partial(fully_connected(hidden, CLASSES).init, input_shape=(FEATURES,))
+        params = jax.eval_shape(lambda key, init=init: init(key)[0], jax.random.key(0))
+        weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
         activations = 4 * 900 * (sum(hidden) + CLASSES)
         estimate = network_bytes(structure, FEATURES, CLASSES)
         assert 4 * weights + 2 * activations < estimate < 20 * (weights + activations)
@@ -176,21 +277,23 @@ def test_the_budget_is_a_part_of_this_machine(monkeypatch):
 
 
 def test_the_default_sweep_is_few_chunks():
-    from jaxnet.sweeps import find_preset
-
     configurations = find_preset("default").configurations()
-    chunks = planned(configurations, 784, 10, memory=2.0**31)
-    assert len(chunks) == 9  # 3 batch sizes × 3 widths, 16 rates and penalties each
-    assert np.all([chunk.size == 16 for chunk in chunks])
+    found = make_plan(configurations, (784,), 10, steps=200, memory=2.0**31)
+    # 3 batch sizes × 3 widths, 16 rates and penalties each: nothing is filled up or cut.
+    assert all(group.size == group.networks for group in found.groups)
+    assert np.all([group.size % 16 == 0 for group in found.groups])
+    assert found.configurations == 144
 
 
-def test_a_plan_says_what_is_compiled_and_what_is_an_array():
+def test_a_plan_says_what_is_compiled_and_what_is_an_array(monkeypatch):
+    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
     space = grid(learning_rate=[1e-1, 1e-2], l2=[0, 1], hidden=[[5], [7, 6]], seed=[0, 1])
     found = plan(space, steps=30, optimizer="adam", beta1=0.8)
     assert (found.configurations, len(found.groups), found.programs) == (16, 4, 2)
     assert found.split_by == ["hidden", "seed"]
     assert {group.traced for group in found.groups} == {("learning_rate", "l2")}
-    work = sum(step_flops(configure(hidden=h).structure, 784, 10) for h in ((5,), (7, 6)))
+    structures = [configure(hidden=h).structure for h in ((5,), (7, 6))]
+    work = sum(step_flops(structure, (), (784,), 10) for structure in structures)
     assert found.flops == pytest.approx(30 * 8 * work)
     assert found.bytes == 4 * network_bytes(configure(hidden=(7, 6)).structure, 784, 10)
     text = str(found)
@@ -199,24 +302,77 @@ def test_a_plan_says_what_is_compiled_and_what_is_an_array():
     assert "7-6" in text
 
 
-def test_a_plan_is_what_the_sweep_does(monkeypatch):
-    called = []
-
-    def noted(configurations, *arguments, **options):
-        called.append(len(configurations))
-        return train_chunk(configurations, *arguments, **options)
-
-    train_chunk = sweeps_module.train_chunk
-    monkeypatch.setattr(sweeps_module, "train_chunk", noted)
-    space = grid(l2=[0, 1, 2], hidden=[[3], [4]])
-    each = network_bytes(configure(hidden=4).structure, 784, 10)
-    found = plan(space, steps=2, memory=2 * each)
-    sweep(space, steps=2, memory=2 * each)
-    assert called == [chunk.size for chunk in found.chunks] == [2, 2, 2, 2]
+def test_a_plan_says_why(monkeypatch):
+    text = str(plan(grid(l2=[0, 1]), steps=2))
+    assert "All share one program." in text
+    assert "minibatches" not in text
+    text = str(plan(grid(hidden=[[5], [6]], seed=[0, 1]), steps=2))
+    assert "padded with zeros in 1 groups" in text
+    assert "each on its own minibatches" in text
+    monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
+    text = str(plan(grid(l2=list(range(20))), steps=2, memory=4e6))
+    assert "More than one chunk: all at once would exceed the memory." in text
+    text = str(plan(grid(l2=list(range(9))), steps=90, halving=Halving(3)))
+    assert "Halving: 10 → 30 → 90 steps, the best 1/3 goes on" in text
 
 
-def test_one_program_for_all_is_said_so():
-    assert "All share one program." in str(plan(grid(l2=[0, 1]), steps=2))
+def test_the_padding_of_a_group_by_hand(monkeypatch):
+    """Widths 5 and 10 held as 10: 12·5 + 2·… multiplications are needed of twice as many."""
+    monkeypatch.setattr(fusion, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, 1e3, 0.0)))
+    (group,) = planned([configure(hidden=h) for h in (5, 10, 10)], memory=1e12).groups
+    products = 200 * 2 * (2 * 12 + 3 * 3)  # a unit: x·W and its gradient, and three by classes
+    assert group.structure.hidden == (10,)
+    assert group.flops_per_step == 10 * products
+    assert group.waste == pytest.approx(5 / 30, rel=1e-12)
+
+
+STEPS = 6
+
+
+@pytest.fixture
+def advances():
+    """The training programs that XLA compiles from now on."""
+    seen = []
+
+    def listen(event, seconds, **more):
+        if "backend_compile" in event and more.get("fun_name") == "jit(advance)":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_plan_is_what_the_sweep_does(data, monkeypatch, advances, chunked):
+    """Its stacks are those that are trained, its programs those that XLA compiles."""
+    started, real = [], Stack.start
+
+    def start(structure, configurations, *arguments, size, shared, **options):
+        started.append((structure, len(configurations), size, shared))
+        return real(structure, configurations, *arguments, size=size, shared=shared, **options)
+
+    monkeypatch.setattr(Stack, "start", start)
+    monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
+    if chunked:  # seeds apart
+        monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+        space = grid(hidden=[[18], [18, 2]], l2=[0, 1, 2], seed=[0, 1])
+        fixed, each = compiler_says(configure(hidden=(18, 2)).structure, (), SHAPE, CLASSES, True)
+        settings = {"memory": fixed + 2 * each}
+    else:
+        space = grid(hidden=[[17], [19]], l2=[0, 1, 2], seed=[0, 1], norm=["none", "batch"])
+        settings = {}
+    found = plan(space, data, steps=STEPS, batch_size=11, **settings)
+    assert advances == []
+    # keep=None: else the best of two seeds may have to be trained again to have its network.
+    sweep(space, data, steps=STEPS, batch_size=11, keep=None, **settings)
+    assert started == [
+        (group.structure, len(chunk.ids), chunk.size, group.shared)
+        for group in found.groups
+        for chunk in group.chunks
+    ]
+    assert len(started) == (8 if chunked else 2)
+    assert len(advances) == found.programs == 2
 
 
 def test_a_budget_below_one_network_is_refused():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
 from jaxnet.intervals import mean_interval, proportion_interval, welch_interval
-from jaxnet.sweeps.chunk import History, Outcome
+from jaxnet.sweeps.record import NO_HISTORY, Outcome
 from jaxnet.sweeps.replicates import (
     difference_interval,
     noise_note,
@@ -24,11 +24,11 @@ from jaxnet.sweeps.replicates import (
     within_noise,
     write_replicates_csv,
 )
-from jaxnet.sweeps.results import Row, rank
+from jaxnet.sweeps.rows import Row, rank
 
 NAN = math.nan
 DIVERGED = None
-PAST = History([0], [1.0], [0], [0.1], [0.1])
+PAST = NO_HISTORY
 
 
 def a_row(id, accuracy, seed=0, loss=0.5, **settings):

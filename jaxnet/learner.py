@@ -1,0 +1,161 @@
+"""What is trained: jaxnet's own networks, or the model of a user, as the same three functions."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxnet.compose import Layer
+from jaxnet.configuration import Structure
+from jaxnet.custom_model import Model
+from jaxnet.errors import ConfigurationError
+from jaxnet.layers.layer import Shape, Tree
+from jaxnet.models import LossAndGrad, fully_connected, loss_and_grad
+from jaxnet.numerics import numerics, parameter_dtype
+
+
+def build_model(structure: Structure, numbers: dict[str, Any], classes: int) -> Layer:
+    """Return the network of a structure; `numbers` may be traced."""
+    widths = None
+    if structure.padded:
+        widths = [numbers[width_name(i)] for i in range(len(structure.hidden))]
+    return fully_connected(
+        structure.hidden,
+        classes,
+        activation=structure.activation,
+        norm=structure.norm,
+        dropout_rate=numbers["dropout"] if structure.uses_dropout else None,
+        init=structure.init,
+        init_scale=numbers["init_scale"],
+        widths=widths,
+        dtype=parameter_dtype(structure),
+    )
+
+
+def width_name(layer: int) -> str:
+    """Return the name, among the numbers, of the true width of a hidden layer held wider."""
+    return f"width of hidden layer {layer + 1}"
+
+
+class Learner(NamedTuple):
+    """What is trained, with its numbers bound: pure functions on the parameters of one network."""
+
+    init: Callable[[PRNGKeyArray], tuple[Tree, Tree]]  # -> params, state
+    loss_and_grad: Callable[..., LossAndGrad]  # (params, state, x, labels, key)
+    scores: Callable[..., Float[Array, "batch classes"]]  # (params, state, x)
+
+
+def make_learner(
+    structure: Structure, numbers: dict[str, Any], input_shape: Shape, classes: int
+) -> Learner:
+    """Return the learner of a structure: jaxnet's own networks, or the model of a user."""
+    if structure.model is not None:
+        return _foreign_learner(structure.model, dict(structure.arguments), numbers, input_shape)
+    model = build_model(structure, numbers, classes)
+
+    def init(key):
+        params, state, _ = model.init(key, input_shape)
+        return params, state
+
+    def gradient(params, state, x, labels, key):
+        return loss_and_grad(
+            model,
+            params,
+            state,
+            x,
+            labels,
+            key=key,
+            loss=structure.loss,
+            label_smoothing=numbers["label_smoothing"],
+            l2=numbers["l2"],
+            l2_convention=structure.l2_convention,
+            backward=structure.backward,
+        )
+
+    def scores(params, state, x):
+        return model.forward(params, state, x, key=None, train=False)[0]
+
+    return Learner(init, gradient, scores)
+
+
+def check_model(
+    structure: Structure, numbers: Iterable[str], input_shape: Shape, classes: int
+) -> None:
+    """Raise ConfigurationError for a user's model that cannot be trained: what, and why.
+
+    Nothing is computed or compiled: the functions are traced, on the host.
+    """
+    model, static, batch = structure.model, dict(structure.arguments), structure.batch_size
+    assert model is not None
+    dtype = parameter_dtype(structure)
+    with (
+        numerics(structure.precision),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        traced = dict.fromkeys(numbers, jax.ShapeDtypeStruct((), dtype))
+        x = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
+        labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+
+        def init(key, numbers):
+            return model.init(key, **model.given_to_init(static, numbers))
+
+        def loss(params, x, labels, key, numbers):
+            return model.loss(params, x, labels, key, **model.given_to_loss(static, numbers))
+
+        key = jax.random.key(0)
+        params = _traced("init(key, ...)", init, key, traced)
+        for path, leaf in jax.tree.leaves_with_path(params):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise ConfigurationError(
+                    f"model: init gave {leaf.dtype} at params{jax.tree_util.keystr(path)}: all of "
+                    f"params is trained, so its leaves should be floats; keep the rest out of it"
+                )
+        for mode, given in {"a key": key, "key None, as in evaluation": None}.items():
+            found = _traced(f"loss with {mode}", loss, params, x, labels, given, traced)
+            pair = isinstance(found, tuple) and len(found) == 2
+            shapes = jax.tree.map(jnp.shape, found)
+            if not pair or shapes != ((), (batch, classes)):
+                raise ConfigurationError(
+                    f"model: loss should return a scalar loss and scores of shape "
+                    f"{(batch, classes)}, got shapes {shapes} with {mode}"
+                )
+
+
+def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:
+        raise ConfigurationError(
+            f"model: {what} failed with {type(error).__name__}: {error}"
+        ) from error
+
+
+def _foreign_learner(
+    model: Model, static: dict[str, Any], numbers: dict[str, Any], input_shape: Shape
+) -> Learner:
+    def images(x):
+        return x.reshape(x.shape[0], *input_shape)
+
+    def objective(params, x, labels, key):
+        # Other people's models mix dtypes and ranks in ways that strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return model.loss(
+                params, images(x), labels, key, **model.given_to_loss(static, numbers)
+            )
+
+    def init(key):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return model.init(key, **model.given_to_init(static, numbers)), {}
+
+    def gradient(params, state, x, labels, key):
+        (loss, scores), grads = jax.value_and_grad(objective, has_aux=True)(params, x, labels, key)
+        return LossAndGrad(loss.astype(x.dtype), grads, scores, state)
+
+    def scores(params, state, x):
+        labels = jnp.zeros(x.shape[0], jnp.int32)  # scores do not depend on them
+        return objective(params, x, labels, None)[1]
+
+    return Learner(init, gradient, scores)

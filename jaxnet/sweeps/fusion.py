@@ -1,0 +1,112 @@
+"""What is fused into one program: widths by padding with zeros, seeds by minibatches of their own.
+
+What decides is nominal costs and no clock: the same sweep is planned alike every time, on which
+results that agree bit by bit depend.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxnet.configuration import Configuration, Structure
+from jaxnet.sweeps.cost import step_flops
+
+# (products in FLOP/s, seconds to compile a program, seconds of a step whatever its products)
+NOMINAL = {"cpu": (2e11, 1.5, 1e-4), "gpu": (3e13, 4.0, 5e-5)}
+RATIOS = (1.0, 1.02, 1.05, 1.1, 1.15, 1.25, 1.4, 1.6, 2.0, 3.0, 5.0, 10.0, 1e9)
+
+# Products per step below which a seed's networks do not fill the machine.
+SMALL = {"cpu": 1e8, "gpu": 3e10}
+
+
+def nominal(table: Mapping[str, Any]) -> Any:
+    """Return the entry of a table for the device that JAX uses."""
+    return table["cpu" if jax.default_backend() == "cpu" else "gpu"]
+
+
+def family_of(configuration: Configuration) -> tuple[Any, ...]:
+    """Return what networks have in common that can be padded to one width.
+
+    Any norm and activation can: what is beyond the true width is kept at zero. Not an optimizer
+    that we do not know, nor one that divides zero by zero (eps = 0), nor a user's model.
+    """
+    structure = configuration.structure
+    zero = configuration.numbers.get("eps", 1.0) == 0
+    if structure.model is not None or callable(structure.optimizer) or zero:
+        return (structure, tuple(configuration.numbers))
+    depth = len(structure.hidden)
+    return (dataclasses.replace(structure, hidden=(0,) * depth), tuple(configuration.numbers))
+
+
+def bucket(
+    members: Mapping[Structure, Sequence[int]],
+    flops: Mapping[Structure, float],
+    steps: int,
+    input_shape: tuple[int, ...],
+    classes: int,
+) -> dict[Structure, list[int]]:
+    """Return the structures to compile for a family, and who trains in each.
+
+    Widths are rounded up to a ladder of constant ratio, the one that costs the least time: fine
+    ladders compile more programs, coarse ones multiply more zeros.
+    """
+    if len(members) == 1:
+        return {structure: list(ids) for structure, ids in members.items()}
+    rate, compiling, per_step = nominal(NOMINAL)
+
+    def cost(cells: Mapping[Structure, Sequence[int]]) -> float:
+        seconds = 0.0
+        for structure, ids in cells.items():
+            work = step_flops(structure, (), input_shape, classes) * len(ids)
+            seconds += compiling + steps * (per_step + work / rate)
+        return seconds
+
+    return min((_cells(members, ratio) for ratio in RATIOS), key=cost)
+
+
+def _cells(members: Mapping[Structure, Sequence[int]], ratio: float) -> dict[Structure, list[int]]:
+    rungs: dict[tuple[int, ...], list[Structure]] = {}
+    for structure in members:
+        place = tuple(
+            width if ratio == 1 else math.floor(math.log(width) / math.log(ratio) + 1e-9)
+            for width in structure.hidden
+        )
+        rungs.setdefault(place, []).append(structure)
+    cells = {}
+    for inside in rungs.values():
+        widest = tuple(map(max, zip(*(structure.hidden for structure in inside), strict=True)))
+        padded = any(structure.hidden != widest for structure in inside)
+        key = dataclasses.replace(inside[0], hidden=widest, padded=padded)
+        cells[key] = sorted(i for structure in inside for i in members[structure])
+    return cells
+
+
+def fitting_size(networks: int, size: int, flops_each: float) -> int:
+    """Return the number of places for networks that had `size`: halved as often as is worth it.
+
+    Each half is a program that compiles once. `flops_each` is the work that a place still costs.
+    """
+    smaller = size
+    while smaller > 1 and networks <= math.ceil(smaller / 2):
+        smaller = math.ceil(smaller / 2)
+    rate, compiling, _ = nominal(NOMINAL)
+    return smaller if (size - smaller) * flops_each > compiling * rate else size
+
+
+def by_seed(
+    ids: Sequence[int], configurations: Sequence[Configuration], flops_per_step: float
+) -> list[tuple[list[int], bool]]:
+    """Return the ids that train together, and whether they share the minibatches of one seed.
+
+    Sharing makes the first products of all networks one wide product, so every seed is a group;
+    but networks too few and small to fill the machine are better off with those of other seeds.
+    """
+    seeds: dict[int, list[int]] = {}
+    for i in ids:
+        seeds.setdefault(configurations[i].seed, []).append(i)
+    if len(seeds) > 1 and max(map(len, seeds.values())) * flops_per_step < nominal(SMALL):
+        return [(list(ids), False)]
+    return [(some, True) for some in seeds.values()]

@@ -1,0 +1,359 @@
+"""Optuna's samplers and pruners over batches: it proposes many trials, which then train at once.
+
+Optuna (`pip install jaxnet[optuna]`) evaluates one trial a call of the objective, and has no
+batched objectives (optuna/optuna #895, #2626, #3047). Its ask-and-tell interface allows for them.
+"""
+
+import os
+import platform
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxnet.data import DataSet, load
+from jaxnet.errors import ConfigurationError
+from jaxnet.sweeps.job import STEPS, Job
+from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
+from jaxnet.sweeps.replicates import replicates as replicates_of
+from jaxnet.sweeps.results import SweepResult
+from jaxnet.sweeps.rounds import check_round
+from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.run import Callback
+from jaxnet.sweeps.search import checked_axes, run_search
+from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
+from jaxnet.sweeps.stack import Evaluation
+
+if TYPE_CHECKING:
+    import optuna
+
+OWNER = "jaxnet"  # the user attribute that says which process asked
+STATUS = "status"
+RETRY = "retry_of"  # the number of the trial whose process was killed
+_PROCESS = uuid.uuid4().hex  # a number of a process is given again to another
+
+
+class OptunaSampler:
+    """An Optuna study as a sampler of `search`: asks n trials of it at once, and tells them.
+
+    `space` is a `random_draws`: its distributions become Optuna's, its count is not used. The
+    study must maximize; a trial's value is the validation accuracy, of replicates that by which
+    settings are ranked (`select`: their "mean" or "median"). A diverged trial is told as FAIL, as
+    Optuna does with NaN: its samplers then leave it out, where any number made up for it would
+    bend their model. Cut trials are PRUNED, those that stopped early COMPLETE. Each has the user
+    attributes `id` and `key` of its row, `status` and `settings`, and the accuracies on the way as
+    intermediate values.
+
+    Trials of a batch are asked before any of them is told. TPE spreads them out by
+    `TPESampler(constant_liar=True)`, the default from Optuna 5 on: set it in older versions.
+
+    Trials that a killed process of this machine left RUNNING are failed and enqueued, with
+    Optuna's own calls: the next `ask` has them. In a run folder they then cost only what is
+    missing. A storage does not hold the study's sampler: one with a seed draws the same again
+    after a restart, unless you keep it (Optuna's FAQ: pickle); one without a seed does not.
+
+    (The examples here are not run with the others: Optuna need not be installed.)
+
+    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)  # doctest: +SKIP
+    >>> study = optuna.create_study(direction="maximize")     # doctest: +SKIP
+    >>> sampler = OptunaSampler(study, space)                 # doctest: +SKIP
+    >>> search(sampler, trials=100, batch=20)                 # doctest: +SKIP
+    """
+
+    def __init__(self, study: "optuna.study.Study", space: Random, *, select: str = "mean") -> None:
+        self._optuna = load_optuna()
+        _check_study(self._optuna, study)
+        self.study, self._select = study, select
+        axes = checked_axes("OptunaSampler", space)
+        drawn = {name: axis for name, axis in axes.items() if isinstance(axis, Distribution)}
+        self._constants = {name: axis for name, axis in axes.items() if name not in drawn}
+        self._parameters = {n: _parameter(self._optuna, n, axis) for n, axis in drawn.items()}
+        self._open: list[optuna.trial.Trial] = []
+        self._reported: dict[int, set[int]] = {}
+        self.first_id = 0  # of the row of the first trial in _open
+        self._owner = [platform.node(), os.getpid(), _PROCESS]
+        for trial in self._trials("RUNNING"):
+            if self._left_behind(trial.user_attrs.get(OWNER)):
+                self._return(trial.number, trial.params)
+
+    def ask(self, count: int) -> list[Settings]:
+        """Return the settings of `count` new trials."""
+        distributions = {name: distribution for name, (distribution, _) in self._parameters.items()}
+        asked = []
+        for _ in range(count):
+            trial = self.study.ask(fixed_distributions=distributions)
+            self._open.append(trial)
+            trial.set_user_attr(OWNER, self._owner)
+            asked.append(self.settings_of(trial.params))
+        return asked
+
+    def settings_of(self, parameters: Mapping[str, Any]) -> Settings:
+        """Return the settings that a trial's parameters mean, constants included."""
+        drawn = {name: value(parameters[name]) for name, (_, value) in self._parameters.items()}
+        return {**self._constants, **drawn}
+
+    def tell(self, rows: Sequence[Row]) -> None:
+        """Tell the study what became of the trials asked for last."""
+        if not self._open:
+            return
+        each = len(rows) // len(self._open)
+        if each * len(self._open) != len(rows) or not rows:
+            raise ConfigurationError(
+                f"tell: expected the rows of {len(self._open)} trials, as many of each, in the "
+                f"order of asking; got {len(rows)}"
+            )
+        for i, trial in enumerate(list(self._open)):
+            self._tell(trial, rows[i * each : (i + 1) * each])
+            self._open.remove(trial)
+            self._reported.pop(trial.number, None)
+        self.first_id = rows[-1].id + 1
+
+    def _tell(self, trial: "optuna.trial.Trial", rows: Sequence[Row]) -> None:
+        (unit,) = replicates_of(rows)
+        states, first = self._optuna.trial.TrialState, rows[0]
+        status = ", ".join(row.outcome.status for row in rows)
+        attributes = {"id": first.id, "key": first.key, STATUS: status, "settings": first.settings}
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        self._report_history(trial, rows)
+        if not unit.count:
+            self.study.tell(trial, state=states.FAIL)
+        elif any(not row.whole for row in rows):
+            self.study.tell(trial, state=states.PRUNED)
+        else:
+            self.study.tell(trial, unit.score(self._select))
+
+    def _report_history(self, trial: "optuna.trial.Trial", rows: Sequence[Row]) -> None:
+        """Report the accuracies on the way that no callback has: of stored rows, of replicates."""
+        steps = [set(row.outcome.history.evaluated.tolist()) for row in rows]
+        for step in sorted(set.intersection(*steps)):
+            histories = [row.outcome.history for row in rows]
+            values = [float(h.val_accuracy[h.evaluated == step][0]) for h in histories]
+            if not np.isnan(values).any():
+                self.report(trial, _mean(values), step)
+
+    def report(self, trial: "optuna.trial.Trial", value: float, step: int) -> None:
+        """Report an intermediate value, once for each step."""
+        reported = self._reported.setdefault(trial.number, set())
+        if step not in reported:
+            trial.report(value, step)
+            reported.add(step)
+
+    def prune(self, evaluation: Evaluation) -> list[int]:
+        """Report the accuracies of an evaluation; return the ids that the pruner gives up."""
+        at = dict(enumerate(self._open, self.first_id))
+        here = [(at[id], value) for id, value in _by_id(evaluation) if id in at]
+        for trial, value in here:  # all, before any is judged by what the others have
+            self.report(trial, value, evaluation.step)
+        if evaluation.step == evaluation.steps:
+            return []  # it is complete
+        pruned = {trial.number for trial, _ in here if trial.should_prune()}
+        return [id for id in evaluation.ids if id in at and at[id].number in pruned]
+
+    def release(self) -> None:
+        """Give back trials asked for and not told: failed, and enqueued to be asked for again."""
+        for trial in self._open:
+            self._return(trial.number, trial.params)
+        self._open.clear()
+
+    @property
+    def finished(self) -> list["optuna.trial.FrozenTrial"]:
+        """The trials that were told rows, in this process or before."""
+        trials = self._trials("COMPLETE", "PRUNED", "FAIL")
+        killed = {trial.user_attrs.get(RETRY) for trial in self.study.get_trials(deepcopy=False)}
+        told = [t for t in trials if OWNER in t.user_attrs and STATUS in t.user_attrs]
+        return [trial for trial in told if trial.number not in killed]
+
+    def _trials(self, *names: str) -> list["optuna.trial.FrozenTrial"]:
+        states = tuple(self._optuna.trial.TrialState[name] for name in names)
+        return self.study.get_trials(deepcopy=False, states=states)
+
+    def _return(self, number: int, parameters: dict[str, Any]) -> None:
+        state = self._optuna.trial.TrialState.FAIL
+        told = self.study.tell(number, state=state, skip_if_finished=True)
+        if told.state == state:
+            self.study.enqueue_trial(parameters, user_attrs={RETRY: number})
+
+    def _left_behind(self, owner: Any) -> bool:
+        """Whether the process that asked for a trial is gone; of another machine: unknown."""
+        if not isinstance(owner, list) or len(owner) != 3:
+            return False  # not ours
+        node, process, token = owner
+        if node != platform.node() or token == _PROCESS:
+            return False
+        if process == os.getpid():
+            return True
+        if os.name != "posix":
+            return False  # there is no way to ask
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+def optimize(
+    study: "optuna.study.Study",
+    space: Random,
+    data: DataSet | str = "fashion-mnist-mini",
+    *,
+    batch: int,
+    trials: int | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    replicates: int = 1,
+    validation: int | None = None,
+    train: int | None = None,
+    patience: int | None = None,
+    evaluations: int = EVALUATIONS,
+    history: int = HISTORY_POINTS,
+    out: Path | str | None = None,
+    keep: int | None = 1,
+    select: str = "mean",
+    memory: float | int | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    **settings: Any,
+) -> SweepResult:
+    """Search a space with an Optuna study, `batch` trials at once, until it has `trials`.
+
+    `trials` (default: the count of the space) is how many the study has in the end, those of
+    earlier calls included: the same call goes on where it was killed, a larger number extends the
+    study. With `out`, the result has the rows of the earlier ones, too. Between two evaluations
+    the study's pruner may end trials; pruners such as the median one judge by trials that are
+    complete, which the first batch has none of. See `OptunaSampler` for how trials are told, and
+    `sweep` for the rest.
+
+    Of Optuna's storages take JournalStorage: with ten evaluations it takes some 10 ms a trial,
+    SQLite 10 to 40 times as long, which is more than many a network trains.
+
+    >>> import optuna                                         # doctest: +SKIP
+    >>> study = optuna.create_study(direction="maximize")     # doctest: +SKIP
+    >>> space = random_draws(60, learning_rate=log_uniform(1e-4, 1))  # doctest: +SKIP
+    >>> optimize(study, space, batch=20, out="runs/tpe").best  # doctest: +SKIP
+    """
+    dataset = load(data) if isinstance(data, str) else data
+    sampler = OptunaSampler(study, space, select=select)
+    trials = space.count if trials is None else trials
+    options = (steps, seed, validation, train, settings, replicates, None)
+    limits = (patience, evaluations, history)
+    example = Job(Random(1, space.axes), dataset.name, *options, *limits)
+    check_round(example, dataset, memory)  # before a trial is asked for
+    if replicates > 1 and not isinstance(study.pruner, sampler._optuna.pruners.NopPruner):
+        raise ConfigurationError(
+            "replicates train one after another, so that a pruner cannot judge their mean on the "
+            "way: make the study with pruner=optuna.pruners.NopPruner(), or leave replicates=1"
+        )
+    before = [sampler.settings_of(trial.params) for trial in sampler.finished]
+    if out is None and len(before) >= trials:
+        raise ConfigurationError(
+            f"the study has {len(before)} trials, and trials={trials} counts those: ask for more, "
+            f"or name the run folder (out=) that has their results"
+        )
+    sampler.first_id = len(before)
+
+    def judge(evaluation: Evaluation) -> set[int]:
+        """Return what the pruner or the user's own callback cuts."""
+        cut = set(callback(evaluation) or ()) if callback is not None else set()
+        return cut.union(sampler.prune(evaluation) if replicates == 1 else ())
+
+    try:
+        return run_search(
+            sampler,
+            Job(Listed(before), dataset.name, *options, *limits),
+            dataset,
+            trials=trials,
+            batch=batch,
+            out=out,
+            keep=keep,
+            select=select,
+            memory=memory,
+            progress=progress,
+            callback=judge,
+        )
+    finally:
+        sampler.release()  # what an error or Ctrl-C has left open
+
+
+def load_optuna() -> ModuleType:
+    """Return the module optuna; ConfigurationError where it is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigurationError(
+            "Optuna is not installed: run pip install 'jaxnet[optuna]'"
+        ) from None
+    return optuna
+
+
+def _check_study(optuna: ModuleType, study: Any) -> None:
+    if not isinstance(study, optuna.study.Study):
+        raise ConfigurationError(
+            f"study: expected optuna.create_study(direction='maximize'), got {study!r}"
+        )
+    names = [direction.name.lower() for direction in study.directions]
+    if names != ["maximize"]:
+        raise ConfigurationError(
+            f"the study's directions are {', '.join(names)}, but the validation accuracy is one "
+            f"value to maximize: make it with optuna.create_study(direction='maximize')"
+        )
+
+
+Parameter = tuple[Any, Callable[[Any], Any]]  # an Optuna distribution, and the way back
+
+
+def _parameter(optuna: ModuleType, name: str, axis: Distribution) -> Parameter:
+    """Return Optuna's distribution of an axis, and what makes a setting of its values."""
+    distributions, arguments = optuna.distributions, axis.arguments
+    if axis.kind == "choice":
+        labels = _labels(arguments)
+        values = dict(zip(labels, arguments, strict=True))
+        if labels == list(arguments):
+            return distributions.CategoricalDistribution(labels), lambda value: value
+        return distributions.CategoricalDistribution(labels), values.__getitem__
+    if axis.kind == "normal":
+        mean, deviation = arguments
+        low, high = mean - 2 * deviation, mean + 2 * deviation
+        raise ConfigurationError(
+            f"{name}: Optuna has no normal distribution. Give it a range, such as "
+            f"uniform({low:g}, {high:g})"
+        )
+    kind = distributions.IntDistribution
+    if axis.kind.endswith("uniform"):
+        kind = distributions.FloatDistribution
+    return kind(*arguments, log=axis.kind.startswith("log_")), lambda value: value
+
+
+def _labels(values: Sequence[Any]) -> list[Any]:
+    """Return what stands for the values of a choice in a study's storage: themselves, or texts.
+
+    >>> _labels(["adam", "sgd"]), _labels([[80], [160, 80]])
+    (['adam', 'sgd'], ['80', '160-80'])
+    """
+    simple = all(value is None or isinstance(value, bool | int | float | str) for value in values)
+    if simple and len(set(values)) == len({repr(value) for value in values}):  # not 1 and True
+        return list(values)
+    labels: list[str] = []
+    for i, value in enumerate(values):
+        if isinstance(value, str | Number | None):
+            label = str(value)
+        elif isinstance(value, Sequence) and all(isinstance(part, int) for part in value):
+            label = "-".join(map(str, value)) or "none"
+        else:  # no address in memory: it is another one in the next process
+            label = getattr(value, "__name__", type(value).__name__)
+        labels.append(f"{label} ({i})" if label in labels else label)
+    return labels
+
+
+def _by_id(evaluation: Evaluation) -> list[tuple[int, float]]:
+    return sorted(zip(evaluation.ids, evaluation.val_accuracy, strict=True))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,489 @@
+"""Carry out a job: what is missing is planned, trained chunk by chunk, and committed."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxnet.configuration import Structure
+from jaxnet.data import DataSet
+from jaxnet.errors import ConfigurationError, RunFolderError
+from jaxnet.network import Network
+from jaxnet.progress import Bar, Reporter
+from jaxnet.sweeps.checkpoint import Checkpoint, Kept
+from jaxnet.sweeps.checks import check_job, check_keeping
+from jaxnet.sweeps.cost import memory_budget
+from jaxnet.sweeps.folder import CONFIG, RunFolder, read_config
+from jaxnet.sweeps.fusion import fitting_size
+from jaxnet.sweeps.halving import Bracket
+from jaxnet.sweeps.identity import identify
+from jaxnet.sweeps.interrupt import Interrupt
+from jaxnet.sweeps.job import Job, read_job
+from jaxnet.sweeps.keep import Keeper
+from jaxnet.sweeps.plan import Group, Plan, make_plan
+from jaxnet.sweeps.pool import Pool
+from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
+from jaxnet.sweeps.record import evaluation_steps
+from jaxnet.sweeps.results import SweepResult, best_of, network_file, not_kept
+from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.schedule import Evaluation, Schedule
+from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps.store import Result, Store
+from jaxnet.sweeps.trained import (
+    AnyNetwork,
+    load_saved,
+    network_of,
+)
+from jaxnet.training import Member
+
+Callback = Callable[[Evaluation], Iterable[int] | None]
+
+
+def plan_job(
+    job: Job,
+    data: DataSet,
+    *,
+    memory: float | int | None = None,
+    ids: Iterable[int] | None = None,
+    begins: Sequence[int] | None = None,
+) -> Plan:
+    """Return what `run_job` would do; ConfigurationError if one network needs more than memory."""
+    budget, splits = memory_budget() if memory is None else memory, job.split(data)
+    found = make_plan(
+        job.configurations(),
+        data.input_shape,
+        len(data.class_names),
+        steps=job.steps,
+        memory=budget,
+        ids=ids,
+        begins=begins,
+        halving=job.halving,
+        units=0 if job.halving is None else len(job.units()),
+        scored=job.evaluations * len(splits.validation) + len(splits.train),
+    )
+    for group in found.groups:
+        if memory is not None and group.bytes_per_network > memory:
+            raise ConfigurationError(
+                f"memory: one network of hidden {group.structure.hidden}, batch size "
+                f"{group.structure.batch_size} takes {group.bytes_per_network} bytes by "
+                f"estimate, got a budget of {memory:.0f}: raise it, or shrink the network"
+            )
+    return found
+
+
+def run_job(
+    job: Job,
+    data: DataSet,
+    *,
+    out: Path | str | None = None,
+    progress: bool = False,
+    memory: float | int | None = None,
+    keep: int | None = 1,
+    select: str = "mean",
+    callback: Callback | None = None,
+) -> SweepResult:
+    """Run a job on a data set already loaded; `sweep` says the rest."""
+    started = time.perf_counter()
+    check_keeping(keep, select)
+    check_job(job, data)
+    plan_job(job, data, memory=memory)  # what cannot be is refused before anything is written
+    with contextlib.ExitStack() as stack:
+        folder = None if out is None else RunFolder.open(out, job, data)
+        store = None if folder is None else stack.enter_context(Store(folder.database))
+        if folder is not None:
+            folder.describe(job, data)
+        run = Run(job, data, folder, store, memory, keep, select, callback)
+        run.reporter = stack.enter_context(Bar(run.work) if progress else Reporter())
+        run.interrupt = stack.enter_context(Interrupt())
+        try:
+            run.train()
+        except BaseException:
+            # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
+            if folder is not None and run.found:
+                with contextlib.suppress(OSError):
+                    folder.finish(run.result(started, run.kept_best()), complete=False)
+            raise
+        network = run.best_network()
+        result = run.result(started, network)
+        if folder is not None:
+            folder.finish(result, complete=True)
+    return result
+
+
+def kept_network(folder: Path | str, id: int) -> Network:
+    """Return the network of one configuration of a run folder; RunFolderError if it was not kept.
+
+    `id` is that of `results.csv`.
+    """
+    read_config(folder)  # says so where it is no run folder
+    job = read_job(Path(folder) / CONFIG)
+    configurations = job.configurations()
+    if not 0 <= id < len(configurations):
+        raise RunFolderError(
+            f"{folder} has configurations 0 to {len(configurations) - 1}, not {id}"
+        )
+    path = network_file(Path(folder), identify(job)[id].name)
+    if not path.exists():
+        raise RunFolderError(not_kept(id))
+    return Network.load(path)
+
+
+class Run:
+    """A job on its way: what was found so far, in memory and, if there is one, in its folder."""
+
+    def __init__(
+        self,
+        job: Job,
+        data: DataSet,
+        folder: RunFolder | None,
+        store: Store | None,
+        memory: float | int | None,
+        keep: int | None,
+        select: str,
+        callback: Callback | None,
+    ) -> None:
+        self.data, self.folder, self.store = data, folder, store
+        self.memory, self.select, self.callback = memory, select, callback
+        self.reporter, self.interrupt = Reporter(), Interrupt()
+        self.splits, self.classes = job.split(data), len(data.class_names)
+        path = None if folder is None else folder.path
+        self.keeper = Keeper(path, keep, select, self._related, self._loaded)
+        self.pool = Pool(path, self._restored)
+        self._prepared: tuple[object, PreparedData] | None = None
+        self._most: dict[tuple[Structure, bool], int] = {}
+        self.started, self.trained, self.highest = time.perf_counter(), 0, math.nan
+        self.take(job)
+
+    def take(self, job: Job) -> None:
+        """Set out on a job: what the store has of it is found already."""
+        self.job, self.configurations = job, job.configurations()
+        self.identities = identify(job)
+        self.keys = [identity.key for identity in self.identities]
+        self.places = {key: i for i, key in reversed(list(enumerate(self.keys)))}
+        self.units = job.units()
+        self.unit_of = {i: unit for unit in self.units for i in unit}
+        self.brackets = self._brackets()
+        self.schedule = self._schedule()
+        self.found: dict[str, Result] = {}
+        self.rungs: dict[tuple[str, int], float] = {}
+        if self.store is not None:
+            known = set(self.keys)
+            self.found = {r.key: r for r in self.store.results() if r.key in known}
+            self.rungs = {at: v for at, v in self.store.rungs().items() if at[0] in known}
+        self.keeper.begin(self.rows)
+        # How many networks each program had: what goes on prefers what was compiled before.
+        self._sizes: dict[tuple[Structure, bool], int] = {}
+        for kept in self.pool.kept:
+            if kept.keys[0] in self.places:
+                program = (self._structure(kept), kept.shared)
+                self._sizes[program] = max(kept.size, self._sizes.get(program, 0))
+
+    def _brackets(self) -> list[Bracket]:
+        if self.job.halving is None:
+            return [Bracket((self.job.steps,), tuple(range(len(self.configurations))))]
+        return self.job.halving.deal(len(self.units), self.job.steps, self.job.seed)
+
+    def _schedule(self) -> Schedule:
+        steps = self.job.steps
+        rungs = {rung for bracket in self.brackets for rung in bracket.rungs}
+        evaluations = sorted({*evaluation_steps(steps, self.job.evaluations), *rungs})
+        stride = math.ceil(steps / self.job.history)
+        return Schedule(steps, tuple(evaluations), stride, self.job.patience)
+
+    @property
+    def work(self) -> float:
+        """The products of all that is still to train."""
+        ids = self._missing(range(len(self.configurations)))
+        return plan_job(self.job, self.data, memory=self.memory, ids=ids).flops
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows found so far, by id."""
+        return self._rows(range(len(self.keys)))
+
+    def _rows(self, ids: Iterable[int]) -> list[Row]:
+        found = ((i, self.found.get(self.keys[i])) for i in ids)
+        return [
+            Row(i, result.settings, result.outcome, self.identities[i].name)
+            for i, result in found
+            if result is not None
+        ]
+
+    def _related(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows so far of the settings of these."""
+        units = dict.fromkeys(self.unit_of[row.id] for row in rows)
+        return self._rows(i for unit in units for i in unit)
+
+    def result(self, started: float, network: AnyNetwork | None) -> SweepResult:
+        """Return what was found."""
+        models = {c.structure.model for c in self.configurations}
+        return SweepResult(
+            rows=self.rows,
+            network=network,
+            test_accuracy=None if network is None else network.accuracy(self.splits.test),
+            seconds=time.perf_counter() - started,
+            folder=None if self.folder is None else self.folder.path,
+            select=self.select,
+            validation=len(self.splits.validation),
+            networks=self.keeper.in_memory,
+            models={model.name: model for model in models if model is not None},
+        )
+
+    # Training
+
+    def train(self) -> None:
+        """Train what is missing, bracket by bracket and rung by rung."""
+        for bracket in self.brackets:
+            if self.job.halving is None:
+                self._train_to(self._missing(bracket.ids), self.job.steps, bracket.ids)
+                continue
+            alive, before = list(bracket.ids), 0
+            for rung in bracket.rungs:
+                ids = [i for unit in alive for i in self.units[unit]]
+                left = [i for i in ids if not self._decided(i, rung)]
+                self._train_to(left, rung, ids, before)
+                before = rung
+                alive = sorted(alive, key=lambda unit: self._worth(unit, rung), reverse=True)
+                alive = sorted(alive[: self.job.halving.survivors(len(alive))])
+        self.pool.clear()
+
+    def _missing(self, ids: Iterable[int]) -> list[int]:
+        """Return those without a final result; the first of several that are the same."""
+        seen, missing = set(), []
+        for i in ids:
+            key = self.keys[i]
+            final = key in self.found and self.found[key].outcome.kind != "cut"
+            if not final and key not in seen:
+                missing.append(i)
+                seen.add(key)
+        return missing
+
+    def _decided(self, i: int, rung: int) -> bool:
+        key = self.keys[i]
+        if key not in self.found:
+            return False
+        outcome = self.found[key].outcome
+        return outcome.kind != "cut" or (key, rung) in self.rungs or outcome.steps > rung
+
+    def _worth(self, unit: int, rung: int) -> tuple[float, int]:
+        """Mean accuracy at the rung of one setting over its seeds, 0 for a diverged one."""
+        accuracies = [self._accuracy_at(self.keys[i], rung) for i in self.units[unit]]
+        finite = [0.0 if math.isnan(accuracy) else accuracy for accuracy in accuracies]
+        return sum(finite) / len(finite), -self.units[unit][0]
+
+    def _accuracy_at(self, key: str, rung: int) -> float:
+        if (key, rung) in self.rungs:
+            return self.rungs[key, rung]
+        outcome = self.found[key].outcome  # it ended before, or was trained without a halving
+        at = np.flatnonzero(outcome.history.evaluated == rung)
+        return float(outcome.history.val_accuracy[at[0]]) if len(at) else outcome.val_accuracy
+
+    def _train_to(
+        self, ids: Sequence[int], until: int, of: Sequence[int] = (), before: int = 0
+    ) -> None:
+        """Train these to step `until`: first what was interrupted, then the rest as planned.
+
+        They are what is left `of` a larger set, of which the others have been trained from step
+        `before`: chunks of that set of which all is left are trained as they would have been in
+        one go, so that a run that goes on has the same results to the bit.
+        """
+        left = list(dict.fromkeys(ids))
+        for stack, keys in self.pool.interrupted(until, {self.keys[i] for i in left}):
+            self._train_stack(stack, [self.places[key] for key in keys], until)
+            left = [i for i in left if self.keys[i] not in keys]
+        if not left:
+            return
+        begins = [before] * len(self.configurations)
+        for i in left:
+            begins[i] = self.pool.step(self.keys[i], self._shorter(i), until)
+        unique = [i for i in of if self.places[self.keys[i]] == i]
+        for together in (unique, None):
+            chosen = left if together is None else together
+            planned = plan_job(self.job, self.data, memory=self.memory, ids=chosen, begins=begins)
+            waiting = set(left)
+            for group in planned.groups:
+                for chunk in group.chunks:
+                    if waiting.issuperset(chunk.ids):
+                        self._train_chunk(group, chunk.ids, chunk.size, until)
+                        waiting.difference_update(chunk.ids)
+            left = [i for i in left if i in waiting]
+
+    def _shorter(self, i: int) -> Path | None:
+        """Return where a shorter run is kept, if that is the beginning of this one."""
+        identity = self.identities[i]
+        if self.folder is None or not identity.open_ended:
+            return None
+        return network_file(self.folder.path, identity.name)
+
+    def _train_chunk(self, group: Group, ids: Sequence[int], size: int, until: int) -> None:
+        self.interrupt.check()
+        program = (group.structure, group.shared)
+        most = self._most.get(program, size)  # what the memory had room for
+        if len(ids) > most:
+            for start in range(0, len(ids), most):
+                self._train_chunk(group, ids[start : start + most], most, until)
+            return
+        largest = self._sizes.get(program, size)
+        if group.begin and largest > size:
+            # A smaller program is worth compiling only where it spares more than that takes.
+            size = fitting_size(size, largest, group.flops_per_step * (until - group.begin))
+        size = min(size, most)
+        self._sizes[program] = max(largest, size)
+        try:
+            stack = self._start(group, ids, size, until)
+            self._train_stack(stack, ids, until)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or len(ids) == 1:
+                raise
+            self._most[program] = self._sizes[program] = math.ceil(len(ids) / 2)
+            self.reporter.say(
+                f"out of memory with {size} networks at once: now {self._most[program]}"
+            )
+            self._train_chunk(group, ids, size, until)
+
+    def _start(self, group: Group, ids: Sequence[int], size: int, until: int) -> Stack:
+        members = [self.configurations[i] for i in ids]
+        data = self._data(group.structure)
+        saved = []
+        for i in ids if group.begin else ():
+            at = (self.keys[i], self._shorter(i), group.begin)
+            saved.append(self.pool.take(*at, self.configurations[i], data))
+        return Stack.start(
+            group.structure,
+            members,
+            data,
+            self.schedule,
+            size=size,
+            shared=group.shared,
+            until=until,
+            saved=saved,
+        )
+
+    def _restored(self, kept: Kept, tensors: Mapping[str, np.ndarray]) -> Stack:
+        """Return the stack of a file; KeyError for configurations that are not of this job."""
+        members = [self.configurations[self.places[key]] for key in kept.keys]
+        structure = dataclasses.replace(
+            members[0].structure, hidden=kept.hidden, padded=kept.padded
+        )
+        data = self._data(structure)
+        return Stack.restored(
+            structure,
+            members,
+            data,
+            self.schedule,
+            shared=kept.shared,
+            size=kept.size,
+            tensors=tensors,
+        )
+
+    def _structure(self, kept: Kept) -> Structure:
+        own = self.configurations[self.places[kept.keys[0]]].structure
+        return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded)
+
+    def _data(self, structure: Structure) -> PreparedData:
+        wanted_method = method_of(structure)
+        if self._prepared is None or self._prepared[0] != wanted_method:
+            self._prepared = None  # drop the old data before making the new
+            made = prepare(self.splits, structure, self.data.input_shape, self.classes)
+            self._prepared = (wanted_method, made)
+        return self._prepared[1]
+
+    def _train_stack(self, stack: Stack, ids: Sequence[int], until: int) -> None:
+        keys = [self.keys[i] for i in ids]
+        kept = None if self.folder is None else Checkpoint(self.folder.path, keys)
+        flops, told = stack.flops_per_step, 0.0
+        total = flops * len(stack.columns) * (until - stack.record.begin)
+
+        def on_steps(count: int, networks: int) -> None:
+            nonlocal told
+            told += count * networks * flops
+            self.reporter.advance(count * networks * flops)
+            self.interrupt.check()
+
+        save = (lambda stack, now: None) if kept is None else kept.save
+        stack.train(on_steps, self.callback, save, ids)
+        self.reporter.advance(max(0.0, total - told))  # what ended early costs nothing
+        self._commit(stack, ids, keys, until, kept)
+
+    # Results
+
+    def _commit(
+        self,
+        stack: Stack,
+        ids: Sequence[int],
+        keys: Sequence[str],
+        until: int,
+        kept: Checkpoint | None,
+    ) -> None:
+        """Take in a finished stack: states and networks first, then rows, then what is obsolete.
+
+        Killed anywhere on the way, the folder holds the network of every row that should have one.
+        """
+        results = [
+            Result(key, self.identities[i].settings, outcome)
+            for i, key, outcome in zip(ids, keys, stack.outcomes(), strict=True)
+        ]
+        pausing = until < self.job.steps
+        stack.state = jax.device_get(stack.state)  # the device is for those in training
+        if pausing:
+            self.pool.put(stack, keys, kept)
+        self.found |= {result.key: result for result in results}
+        self.trained += len(results)
+        accuracies = [self.highest, *(result.outcome.val_accuracy for result in results)]
+        self.highest = float(np.fmax.reduce(accuracies))
+        if pausing:
+            self.rungs |= {(r.key, until): r.outcome.val_accuracy for r in results}
+        obsolete = self.keeper.add(self._rows(ids), lambda row: self._trained(stack, ids, row.id))
+        if self.store is not None:
+            self.store.add(results, rung=until if pausing else None)
+        for path in obsolete:
+            path.unlink(missing_ok=True)
+        if kept is not None and not pausing:
+            kept.remove()
+        self.reporter.say(self._summary())
+
+    def _trained(self, stack: Stack, ids: Sequence[int], i: int) -> tuple[AnyNetwork, Member]:
+        member = stack.member(list(ids).index(i))
+        preprocessing = stack.data.preprocessing
+        return network_of(self.configurations[i], self.data, preprocessing, member), member
+
+    def _loaded(self, row: Row) -> AnyNetwork:
+        configuration = self.configurations[row.id]
+        data, path = self._data(configuration.structure), self.keeper.file(row)
+        assert path is not None
+        member = load_saved(path, configuration, data).member
+        return network_of(configuration, self.data, data.preprocessing, member)
+
+    def best_network(self) -> AnyNetwork | None:
+        """Return the network of the best; what should be kept and is not is trained again."""
+        self.callback = None  # it has had its say
+        for _ in range(2):  # trained again the ranking may change, by rounding
+            missing = self.keeper.missing(self.rows)
+            for row in missing:
+                del self.found[self.keys[row.id]]
+            self._train_to([row.id for row in missing], self.job.steps)
+        return self.kept_best()
+
+    def kept_best(self) -> AnyNetwork | None:
+        """Return the network of the best, if it is kept, and write it to its file."""
+        best = best_of(self.rows, self.select)
+        if best is None or not self.keeper.has(best):
+            return None
+        network = self.keeper.network(best)
+        if self.folder is not None:
+            network.save(self.folder.weights)
+        return network
+
+    def _summary(self) -> str:
+        """Return a line on how far the sweep is."""
+        best = "none yet" if math.isnan(self.highest) else f"{self.highest:.3f}"
+        seconds = time.perf_counter() - self.started
+        return (
+            f"{len(self.found)}/{len(self.places)} configurations, {self.trained / seconds:.2g}/s, "
+            f"best {best}"
+        )

@@ -1,0 +1,232 @@
+"""What a chunk takes: as the compiler says, within the budget, and less when it was too much."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxnet.configuration import configure
+from jaxnet.sweeps import fusion, grid, plan, sweep
+from jaxnet.sweeps.cost import compiled_bytes
+from jaxnet.sweeps.stack import Stack
+from jaxnet.training import DeviceData, make_train
+
+cost_module = importlib.import_module("jaxnet.sweeps.cost")
+SHAPE, CLASSES, STEPS = (12,), 3, 20
+OPTIONS = {"steps": STEPS, "batch_size": 10, "hidden": [5]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_programs():
+    """Compile with few optimizations, in half the time: both sides of a comparison alike."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # later files shall not find these programs
+    compiled_bytes.cache_clear()
+
+
+# What the compiler says
+
+
+def allocated(structure, names, input_shape, networks, rows=1000):
+    """Bytes of a program of so many networks by its own analysis, and of its arrays by theirs."""
+    program = make_train(structure, input_shape, CLASSES)
+    features = input_shape[0]
+    numbers = {name: jnp.full(networks, 0.1, jnp.float32) for name in names}
+    seed = jnp.uint32(0)
+    state = program.init(numbers, seed)
+    data = DeviceData(
+        jnp.zeros((rows, features), jnp.uint8),
+        jnp.zeros(rows, jnp.int32),
+        jnp.zeros(features, jnp.float32),
+        jnp.ones(features, jnp.float32),
+    )
+    count = jnp.int32(1)
+    compiled = program.advance.lower(state, numbers, seed, data, count, count, count).compile()
+    found = compiled.memory_analysis()
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves((state, numbers)))
+    # Of the result, what does not take the place of an argument.
+    own = found.argument_size_in_bytes - sum(leaf.nbytes for leaf in jax.tree.leaves(data))
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    return own + results + found.temp_size_in_bytes, arrays
+
+
+BATCH_OF_MANY = {"hidden": [200], "batch_size": 400}
+
+
+def test_two_sizes_tell_a_third():
+    configuration = configure(**BATCH_OF_MANY)
+    structure, names = configuration.structure, tuple(configuration.numbers)
+    fixed, each = compiled_bytes(structure, names, (100,), CLASSES, True)
+    taken, arrays = allocated(structure, names, (100,), 8)
+    assert fixed + 8 * each == pytest.approx(taken, rel=0.05)
+    # What is there before a step is taken is a part of it.
+    assert fixed + 8 * each >= arrays
+    # Half of the networks left out would be seen.
+    assert fixed + 4 * each != pytest.approx(taken, rel=0.05)
+
+
+def test_own_minibatches_take_more_than_shared_ones():
+    configuration = configure(**BATCH_OF_MANY)
+    names = tuple(configuration.numbers)
+    shared, own = (
+        compiled_bytes(configuration.structure, names, (100,), CLASSES, together)
+        for together in (True, False)
+    )
+    # Each its own [400, 100] of float32, at least.
+    assert own[1] > shared[1] + 400 * 100 * 4
+
+
+def test_a_backend_that_does_not_tell_is_estimated(monkeypatch):
+    class Silent:
+        def compile(self):
+            return self
+
+        def memory_analysis(self):
+            return None
+
+    monkeypatch.setattr(cost_module, "_lowered", lambda *arguments: (Silent(), None))
+    structure = configure(hidden=[5], batch_size=123).structure
+    fixed, each = compiled_bytes(structure, (), SHAPE, CLASSES, True)
+    assert (fixed, each) == (0, cost_module.network_bytes(structure, 12, CLASSES))
+
+
+# A budget
+
+
+@pytest.fixture(scope="module")
+def space():
+    return grid(l2=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+
+
+@pytest.fixture(scope="module")
+def whole(data, space):
+    return sweep(space, data, keep=None, **OPTIONS)
+
+
+def test_a_budget_forces_chunks(data, space, whole, trained, assert_same_runs):
+    configuration = configure(hidden=[5], batch_size=10)
+    fixed, each = compiled_bytes(
+        configuration.structure, tuple(configuration.numbers), SHAPE, CLASSES, True
+    )
+    budget = fixed + 3 * each
+    found = plan(space, data, memory=budget, **OPTIONS)
+    assert [len(chunk.ids) for chunk in found.chunks] == [3, 3, 2]
+    assert found.groups[0].bytes_per_network == each
+    result = sweep(space, data, memory=budget, keep=None, **OPTIONS)
+    assert [(one.networks, one.places) for one in trained] == [(3, 3), (3, 3), (2, 3)]
+    for one, other in zip(result.rows, whole.rows, strict=True):
+        assert one.settings == other.settings
+        assert_same_runs(one, other)
+
+
+# Out of memory
+
+
+@pytest.fixture
+def exhausted(monkeypatch):
+    """Let `Stack.train` fail for more than so many places, in the words of the device."""
+    sizes, real = [], Stack.train
+
+    def allow(
+        most, *, message="RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.", on_the_way=False
+    ):
+        def train(self, *arguments, **options):
+            sizes.append(len(self.columns))
+            if len(self.columns) > most:
+                if not on_the_way:
+                    raise jax.errors.JaxRuntimeError(message)
+                advance = self._advance
+
+                def fail(*given):
+                    advance(*given)
+                    raise jax.errors.JaxRuntimeError(message)
+
+                self._advance = fail
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(Stack, "train", train)
+        return sizes
+
+    return allow
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"),
+    [
+        (4, [8, 4, 4]),
+        (1, [8, 4, 2, 1, 1, 2, 1, 1, 4, 2, 1, 1, 2, 1, 1]),
+    ],
+)
+def test_a_chunk_too_large_is_halved(
+    data, space, whole, tmp_path, exhausted, assert_same_runs, most, sizes
+):
+    seen = exhausted(most)
+    result = sweep(space, data, keep=None, out=tmp_path / "run", **OPTIONS)
+    # At least as often as needed; what has failed once need not be tried again.
+    assert seen[0] == 8
+    assert sum(size for size in seen if size <= most) == 8
+    assert len(seen) <= len(sizes)
+    for one, other in zip(result.rows, whole.rows, strict=True):
+        assert one.settings == other.settings
+        assert_same_runs(one, other)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_an_odd_chunk_is_halved(data, space, whole, exhausted, assert_same_runs):
+    seen = exhausted(2)
+    odd = dataclasses.replace(space, axes={"l2": space.axes["l2"][:5]})
+    result = sweep(odd, data, **OPTIONS)
+    assert seen[:4] == [5, 3, 2, 2]
+    for one, other in zip(result.rows, whole.rows, strict=False):
+        assert_same_runs(one, other)
+
+
+def test_memory_that_runs_out_on_the_way(data, space, whole, exhausted, assert_same_runs):
+    """After some steps: their state is gone, and the networks begin again."""
+    exhausted(4, on_the_way=True)
+    result = sweep(space, data, **OPTIONS)
+    for one, other in zip(result.rows, whole.rows, strict=True):
+        assert_same_runs(one, other)
+
+
+def test_what_is_too_large_alone_is_an_error(data, space, exhausted, tmp_path):
+    seen = exhausted(0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        sweep(space, data, out=tmp_path / "run", **OPTIONS)
+    assert seen == [8, 4, 2, 1]
+
+
+def test_another_error_is_not_swallowed(data, space, exhausted):
+    seen = exhausted(4, message="INTERNAL: the device is on fire")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"):
+        sweep(space, data, **OPTIONS)
+    assert seen == [8]
+
+
+def test_what_is_committed_when_the_memory_runs_out_stays(
+    data, space, exhausted, monkeypatch, tmp_path, trained
+):
+    """The first seed is done; the second cannot be, and the next call does it alone."""
+    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+    real, calls = Stack.train, []
+
+    def train(self, *arguments, **options):
+        calls.append(self.configurations[0].seed)
+        if self.configurations[0].seed == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no")
+        return real(self, *arguments, **options)
+
+    options = {**OPTIONS, "replicates": 2, "out": tmp_path / "run", "keep": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stack, "train", train)
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            sweep(grid(l2=[0.0, 0.1]), data, **options)
+    assert calls == [0, 1, 1]
+    trained.clear()
+    result = sweep(grid(l2=[0.0, 0.1]), data, **options)
+    assert [one.networks for one in trained] == [2]
+    assert len(result.rows) == 4
