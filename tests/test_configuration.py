@@ -41,6 +41,9 @@ USERS = {
 }
 
 
+SWITCHES = ("dropout", "clip_norm")  # 0 leaves their part of the program out
+
+
 def with_user(name):
     """Settings under which a number is used."""
     return dict(USERS[name][:1]) if name in USERS else {}
@@ -59,6 +62,7 @@ def test_the_defaults_are_a_plain_net():
             "init_scale": 1.0,
             "dropout": 0.0,
             "label_smoothing": 0.0,
+            "clip_norm": 0.0,
             "warmup_steps": 0.0,
         },
         0,
@@ -83,6 +87,7 @@ def test_the_defaults_are_a_plain_net():
         "init_scale": 1.0,
         "dropout": 0.0,
         "label_smoothing": 0.0,
+        "clip_norm": 0.0,
         "warmup_steps": 0.0,
         "seed": 0,
     }
@@ -422,7 +427,7 @@ def test_what_decides_the_program_is_structure(change):
     assert hash(configure(**change).structure) == hash(configure(**change).structure)
 
 
-@pytest.mark.parametrize("name", [n for n in ALL_NUMBERS if n != "dropout"])
+@pytest.mark.parametrize("name", [n for n in ALL_NUMBERS if n not in SWITCHES])
 def test_no_number_decides_the_program(name):
     """Else each value of a sweep would compile anew."""
     one, other = (
@@ -430,6 +435,12 @@ def test_no_number_decides_the_program(name):
     )
     assert one.structure == other.structure
     assert one.numbers != other.numbers
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_what_is_off_at_zero_is_left_out_of_the_program(name):
+    off, low, high = (configure(**{name: value}).structure for value in (0, 0.25, 0.5))
+    assert off != low == high
 
 
 # Optimizers from elsewhere
@@ -468,7 +479,8 @@ def test_a_function_is_known_by_its_name():
 
 
 def test_every_setting_is_an_option_of_train_and_vice_versa():
-    assert {*TRAIN_OPTIONS, "hidden", "seed"} == set(setting_names())
+    # A model is a Python object.
+    assert {*TRAIN_OPTIONS, "hidden", "seed", "model"} == set(setting_names())
     assert len(setting_names()) == len(set(setting_names()))
 
 

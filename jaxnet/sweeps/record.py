@@ -102,9 +102,10 @@ class Record:
         at = np.arange(step, step + len(loss))
         kept = at % self.stride == 0
         rows = np.searchsorted(self.at, at[kept])
-        # A loss of float64 may be beyond float32: it is about to diverge, and stands as infinite.
-        with np.errstate(over="ignore"):
-            self.arrays["loss"][rows[:, None], columns[None, :]] = loss[kept]
+        loss, most = loss[kept], np.finfo(np.float32).max
+        # A finite loss of float64 may be beyond float32: it stands as the largest there is.
+        loss = np.where(np.isfinite(loss), loss.clip(-most, most), loss)
+        self.arrays["loss"][rows[:, None], columns[None, :]] = loss
         window = np.searchsorted(self.evaluations, step, side="right")
         if window < len(self.evaluations):
             self.arrays["train_hits"][window, columns] += accuracy.sum(axis=0, dtype=np.float64)

@@ -106,11 +106,11 @@ def plan(
 
     >>> from jaxnet.sweeps import grid
     >>> print(plan(grid(learning_rate=[1e-2, 1e-3], batch_size=[50, 100]), memory=2e9))
-    4 configurations × 200 steps: 2 groups, 2 chunks, 2 programs to compile, 0.0191 TFLOP; ...
+    4 configurations × 200 steps: 2 groups, 2 chunks, 2 programs to compile, 0.0192 TFLOP; ...
     Split by batch_size: each combination is a group of its own.
     <BLANKLINE>
-    batch_size  networks  at once  chunks  as arrays      MB    TFLOP
-    50          2         2        1       learning_rate  6.5  0.00638
+    batch_size  networks  at once  chunks  as arrays      MB   TFLOP
+    50          2         2        1       learning_rate  6.5  0.00639
     100         2         2        1       learning_rate  6.5  0.0128
     """
     dataset = load(data) if isinstance(data, str) else data

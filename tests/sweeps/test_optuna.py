@@ -24,6 +24,8 @@ from jaxnet.sweeps import (
 from jaxnet.sweeps.optuna_sampler import OptunaSampler, optimize
 from jaxnet.sweeps.search import search
 
+pytestmark = pytest.mark.slow
+
 optuna = pytest.importorskip("optuna")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

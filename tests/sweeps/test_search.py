@@ -11,6 +11,8 @@ from jaxnet.sweeps import choice, grid, log_uniform, random_draws, read_job, swe
 from jaxnet.sweeps.search import RandomSearch, search
 from jaxnet.sweeps.store import Store
 
+pytestmark = pytest.mark.slow
+
 RUN = {"steps": 12, "batch_size": 10, "hidden": [4], "evaluations": 3}
 RATES = [0.3, 0.1, 1e9, 0.03, 0.01, 1.0, 0.2]
 
