@@ -22,8 +22,7 @@ from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner
-from jaxnet.numerics import numerics as numerics
-from jaxnet.numerics import parameter_dtype as parameter_dtype
+from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
 from jaxnet.stacking import config_axes, to_stack

@@ -10,14 +10,13 @@ import pytest
 
 from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
+from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.stacking import config_axes, take_member
 from jaxnet.training import (
     MOST_STEPS,
     DeviceData,
     check_optimizer,
     make_train,
-    numerics,
-    parameter_dtype,
 )
 
 FEATURES, CLASSES, EXAMPLES = 12, 3, 90
