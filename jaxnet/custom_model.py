@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +70,7 @@ class Model:
         names = [
             f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for f in functions
         ]
-        texts = [_source(function) for function in functions]
+        texts = [source_of(function) for function in functions]
         digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
         return f"{' + '.join(names)} ({digest})"
 
@@ -95,8 +96,13 @@ def _chosen(arguments: Mapping[str, Any], *given: Mapping[str, Any]) -> dict[str
     return {name: values[name] for values in given for name in arguments if name in values}
 
 
-def _source(function: Callable[..., Any]) -> str:
+def source_of(function: object) -> str:
+    """Return the text of a function, or "" where Python cannot tell it.
+
+    It cannot for what was typed into an interpreter, for callable objects, and for code that was
+    compiled under the name of a file which is not its own (there the tokenizer may fail).
+    """
     try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # typed into an interpreter, or a callable object
+        return inspect.getsource(function)  # pyright: ignore[reportArgumentType]
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return ""

@@ -1,11 +1,11 @@
 """What a result is the result of: one digest for each configuration of a job."""
 
 import hashlib
-import inspect
 import json
 from typing import Any, NamedTuple
 
 from jaxnet.configuration import Configuration
+from jaxnet.custom_model import source_of
 from jaxnet.sweeps.job import Job
 
 # Where the rate does not depend on how long a run is, a shorter run is the beginning of a longer.
@@ -53,14 +53,7 @@ def _identity(configuration: Configuration, settings: dict[str, Any]) -> dict[st
     optimizer = configuration.structure.optimizer
     if not callable(optimizer):
         return settings
-    return {**settings, "optimizer": [settings["optimizer"], _text(optimizer)]}
-
-
-def _text(function: object) -> str:
-    try:
-        return inspect.getsource(function)  # pyright: ignore[reportArgumentType]
-    except (OSError, TypeError):  # typed into an interpreter, or a callable object
-        return ""
+    return {**settings, "optimizer": [settings["optimizer"], source_of(optimizer)]}
 
 
 def _digest(value: Any) -> str:

@@ -285,6 +285,17 @@ def test_a_model_of_another_text_is_another(data, tmp_path, trained):
     assert len(trained) == count + 1
 
 
+def test_code_compiled_under_another_files_name_has_a_name(tmp_path):
+    # As the README's examples are in our tests: Python looks the text up in a file of prose,
+    # which the tokenizers of some versions refuse with errors of their own.
+    prose = tmp_path / "prose.md"
+    prose.write_text("It's prose.\n(the model's text isn't here\n")
+    names: dict = {}
+    text = "\ndef init(key): ...\ndef loss(params, x, labels, key): ..."
+    exec(compile(text, str(prose), "exec"), names)
+    assert "init + " in Model(names["init"], names["loss"]).name
+
+
 def test_replicates_halving_and_divergence(data):
     space = grid(learning_rate=[0.2, 1e30, 1e-4, 1e-3])
     settings = {"model": plain(), "steps": 40, "batch_size": BATCH, "width": 6}
