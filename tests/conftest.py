@@ -1,6 +1,15 @@
 """Strict flags for every test: a silent broadcast or a silent dtype promotion is a bug here."""
 
+import tempfile
+
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Most of the suite's time is compiling, much of it the same programs again under other function
+# objects. A folder for each worker: entries are not written atomically, so none is shared.
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxnet-tests-", ignore_cleanup_errors=True)
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
