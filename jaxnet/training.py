@@ -32,7 +32,10 @@ Numbers = dict[str, Float[Array, "k"]]
 MOST_STEPS = 256
 """Most steps of one call of `advance`: the length of its buffer for losses and accuracies."""
 
-EVALUATION_ROWS = 500  # images scored at once when accuracy is measured: bounds the memory
+# Images scored at once when accuracy is measured: so many that the scores and activations of all
+# networks stay near the processor. For 1,000 nets of 32 units, 100 rows take a quarter of the time
+# of 500.
+MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
 
 
 class DeviceData(NamedTuple):
@@ -269,10 +272,12 @@ def _make_evaluate(
     def evaluate(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]
         score_stack = jax.vmap(member_scores, in_axes=(config_axes(state.members), 0, None))
+        at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
+        at_once = min(max(at_once, 1), MOST_ROWS)
 
         def body(i, carry):
             correct, finite = carry
-            rows = start + i * EVALUATION_ROWS + jnp.arange(EVALUATION_ROWS, dtype=jnp.int32)
+            rows = start + i * at_once + jnp.arange(at_once, dtype=jnp.int32)
             inside = rows < stop
             rows = jnp.minimum(rows, stop - 1)
             x = data.gather(rows, parameter_dtype(structure))
@@ -281,7 +286,7 @@ def _make_evaluate(
             finite &= jnp.isfinite(scores).all(axis=(1, 2))
             return correct + hits.sum(axis=1, dtype=jnp.int32), finite
 
-        pieces = (stop - start + EVALUATION_ROWS - 1) // EVALUATION_ROWS
+        pieces = (stop - start + at_once - 1) // at_once
         none = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
         return lax.fori_loop(jnp.int32(0), pieces, body, none)
 
