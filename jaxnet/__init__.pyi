@@ -24,6 +24,8 @@ from .compose import (
 from .configuration import Configuration as Configuration
 from .configuration import configure as configure
 from .custom_model import Model as Model
+from .diagnosis import Diagnosis as Diagnosis
+from .diagnosis import diagnose as diagnose
 from .errors import (
     ConfigurationError as ConfigurationError,
 )
@@ -56,6 +58,7 @@ from .models import (
 )
 from .network import CustomNetwork as CustomNetwork
 from .network import Network as Network
+from .report import write_report as write_report
 from .sweeps.halving import Halving as Halving
 from .sweeps.plan import Plan as Plan
 from .sweeps.results import SweepResult as SweepResult

@@ -121,6 +121,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(train)
     train.set_defaults(run=_train)
 
+    report = commands.add_parser("report", help="write the report of a run, or of several")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to write it (default: report.html in the run's folder; of several, here)",
+    )
+    report.set_defaults(run=_report)
+
+    diagnosis = commands.add_parser("diagnose", help="say what is wrong with a run")
+    diagnosis.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    diagnosis.set_defaults(run=_diagnose)
+
     predict = commands.add_parser("predict", help="classify images with saved weights")
     predict.add_argument("weights", type=Path, help="a run folder, or its best.safetensors")
     predict.add_argument(
@@ -378,6 +392,9 @@ def _print_result(result: SweepResult, count: int) -> None:
             print(result.noise)
         print(f"test accuracy of the best (id {result.best.id}): {result.test_accuracy:.4f}")
     print(f"{result.seconds:.1f} s; results in {result.folder}")
+    assert result.folder is not None
+    report = result.folder / "report.html"
+    print(report if report.exists() else "pip install 'jaxnet[report]' for a report to look at")
 
 
 def _rows_table(result: SweepResult) -> tuple[list[str], list[list[str]]]:
@@ -412,6 +429,20 @@ def _cell(name: str, value: Any) -> str:
     if name.endswith(("accuracy", "loss")):
         return f"{value:.4g}" if name.endswith("loss") else f"{value:.3f}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from jaxnet.report import write_report
+
+    print(write_report(options.runs, options.out))
+    return 0
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    from jaxnet.diagnosis import diagnose
+
+    print(diagnose(options.folder))
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -45,6 +45,34 @@ def fully_connected(
     >>> sorted(params), params["affine_1"]["w"].shape, output_shape
     (['affine_1', 'affine_2', 'batchnorm_1'], (784, 20), (10,))
     """
+    return serial(
+        *fully_connected_layers(
+            hidden,
+            classes,
+            activation=activation,
+            norm=norm,
+            dropout_rate=dropout_rate,
+            init=init,
+            init_scale=init_scale,
+            widths=widths,
+            dtype=dtype,
+        )
+    )
+
+
+def fully_connected_layers(
+    hidden: Sequence[int],
+    classes: int,
+    *,
+    activation: str = "relu",
+    norm: str = "none",
+    dropout_rate: ScalarLike | None = None,
+    init: str = "he",
+    init_scale: ScalarLike = 1.0,
+    widths: Sequence[ScalarLike] | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> list[Layer]:
+    """Return the layers that `fully_connected` puts in series: for a look at what is between."""
     norms = {
         "none": None,
         "batch": lambda width: batchnorm(dtype=dtype),  # units do not meet
@@ -77,7 +105,7 @@ def fully_connected(
         if dropout_rate is not None:
             layers.append(dropout(dropout_rate))
         width_before = width
-    return serial(*layers, linear(classes, width_before, None))
+    return [*layers, linear(classes, width_before, None)]
 
 
 def two_layer(hidden: int, classes: int, *, init_scale: ScalarLike = 1e-4) -> Layer:

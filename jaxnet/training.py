@@ -136,9 +136,10 @@ def make_train(
     )
 
 
-def _optimizer(
+def build_optimizer(
     structure: Structure, rate: Array, numbers: dict[str, Array]
 ) -> optax.GradientTransformation:
+    """Return the update rule of a structure at this learning rate; numbers may be traced."""
     if not callable(structure.optimizer):
         return OPTIMIZERS[structure.optimizer].build(rate, numbers)
     with jax.numpy_dtype_promotion("standard"):
@@ -162,7 +163,7 @@ def check_optimizer(
 
     def step(numbers, key):
         params, _ = make_learner(structure, numbers, input_shape, classes).init(key)
-        optimizer = _optimizer(structure, numbers["learning_rate"], numbers)
+        optimizer = build_optimizer(structure, numbers["learning_rate"], numbers)
         return optimizer.update(params, optimizer.init(params), params)
 
     with numerics(structure.precision):
@@ -185,7 +186,7 @@ def _make_init(
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
         learner = make_learner(structure, numbers, input_shape, classes)
         params, state = learner.init(_random_key(seed, _WEIGHTS))
-        optimizer_state = _optimizer(structure, numbers["learning_rate"], numbers).init(params)
+        optimizer_state = build_optimizer(structure, numbers["learning_rate"], numbers).init(params)
         loss = jnp.asarray(jnp.nan, parameter_dtype(structure))
         return Member(params, state, optimizer_state, jnp.int32(-1), jnp.bool(False), loss)
 
@@ -212,7 +213,7 @@ def _make_advance(
         grads = result.grads
         if structure.uses_clipping:
             grads = clip_by_norm(grads, numbers["clip_norm"])
-        optimizer = _optimizer(structure, schedule(step), numbers)
+        optimizer = build_optimizer(structure, schedule(step), numbers)
         updates, optimizer_state = optimizer.update(grads, member.optimizer_state, member.params)
         params = jax.tree.map(jnp.add, member.params, updates)
 

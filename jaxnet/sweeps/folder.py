@@ -4,8 +4,9 @@ config.json        everything needed to run it again: job, data, versions, machi
 sweep.db           results as they come (SQLite)
 stack-*.safetensors      networks part of the way; gone when complete
 networks/*.safetensors   the networks that are kept, to score with or to train on
-best.safetensors         the best network
-results.csv  summary.json  *.png    written at the end, also of an interrupted run;
+best.safetensors         the best network; judged.safetensors, what it says of validation images
+layers.safetensors       of a single run: what went on in its layers
+results.csv  summary.json  *.png  report.html    written at the end, also of an interrupted run;
 replicates.csv           where there is more than one seed
 """
 
@@ -22,11 +23,15 @@ import jax
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.replicates import write_replicates_csv
 from jaxnet.sweeps.results import NETWORKS, SweepResult
 from jaxnet.sweeps.rows import write_csv
 
 CONFIG = "config.json"
+SUMMARY = "summary.json"
+JUDGED = "judged.safetensors"
+LAYERS = "layers.safetensors"
 
 
 class RunFolder:
@@ -72,8 +77,19 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"cannot write the run folder {self.path}: {error}") from error
 
-    def finish(self, result: SweepResult, *, complete: bool) -> None:
-        """Write the tables, and the pictures of a complete run."""
+    def finish(
+        self,
+        result: SweepResult,
+        *,
+        complete: bool,
+        plan: str,
+        work: dict[str, Any],
+        judged: Judged | None,
+    ) -> None:
+        """Write the tables, and the pictures and the report of a complete run.
+
+        `plan` says what trained together, `work` how long it took (see `Meter`).
+        """
         best = result.best
         summary = {
             "complete": complete,
@@ -83,20 +99,38 @@ class RunFolder:
             "best": None if best is None else best.to_dict(),
             "test_accuracy": result.test_accuracy,
             "seconds": round(result.seconds, 2),
+            "select": result.select,
+            "noise": result.noise,
+            "plan": plan,
+            "work": self._work(work),
         }
         try:
             write_csv(result.rows, self.path / "results.csv")
             if any(len(one.rows) > 1 for one in result.replicates):
                 write_replicates_csv(result.replicates, self.path / "replicates.csv")
-            (self.path / "summary.json").write_text(_json(summary), encoding="utf-8")
+            (self.path / SUMMARY).write_text(_json(summary), encoding="utf-8")
             if complete:
                 from jaxnet.sweeps.pictures import draw  # matplotlib takes a while to import
 
                 draw(result, self.path)
+            if judged is not None:
+                judged.save(self.path / JUDGED)
+            if result.layers is not None:
+                result.layers.save(self.path / LAYERS)
+            from jaxnet.report import available, write_report
+
+            if available():
+                write_report([self.path], rows=result.rows)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to {self.path}: {error}. The results are safe in {self.database}"
             ) from error
+
+    def _work(self, work: dict[str, Any]) -> dict[str, Any]:
+        """Return what training took: of this call, or of the one before if this trained nothing."""
+        if work["training_seconds"] > 0:
+            return work
+        return read_summary(self.path).get("work", work)
 
 
 def _is_blank(path: Path) -> bool:
@@ -128,6 +162,14 @@ def read_config(path: Path | str) -> dict[str, Any]:
     if not isinstance(config, dict) or "job" not in config:
         raise RunFolderError(f"{file} is not the configuration of a run: it has no job")
     return config
+
+
+def read_summary(path: Path | str) -> dict[str, Any]:
+    """Return the summary.json of a run folder; {} where there is none that is whole."""
+    try:
+        return json.loads((Path(path) / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxnet.custom_model import Model
 from jaxnet.errors import RunFolderError
 from jaxnet.network import CustomNetwork, Network
+from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.rows import Row, rank, swept
 from jaxnet.sweeps.trained import AnyNetwork
@@ -39,6 +40,7 @@ class SweepResult:
     validation: int | None = None  # how many images judged
     networks: Mapping[str, AnyNetwork] = field(default_factory=dict)  # kept without a folder
     models: Mapping[str, Model] = field(default_factory=dict)  # of the user, by name
+    layers: LayerHistory | None = None  # of a single run with a folder: what went on inside
 
     @property
     def ranked(self) -> list[Row]:
@@ -59,7 +61,7 @@ class SweepResult:
     @cached_property
     def best(self) -> Row | None:
         """The row of the winner; of several seeds the middle one, which no luck has picked."""
-        return _middle(self.winner)
+        return middle_row(self.winner)
 
     @property
     def noise(self) -> str | None:
@@ -101,10 +103,10 @@ def not_kept(id: int) -> str:
 def best_of(rows: Sequence[Row], select: str) -> Row | None:
     """Return the row of the best setting, None if all diverged; see `SweepResult.best`."""
     first = rank_replicates(replicates(rows), by=select)[:1]
-    return _middle(first[0]) if first and first[0].count else None
+    return middle_row(first[0]) if first and first[0].count else None
 
 
-def _middle(setting: Replicates | None) -> Row | None:
+def middle_row(setting: Replicates | None) -> Row | None:
     """Return the middle one of the rows that did not diverge, by rank; the lower of two."""
     if setting is None:
         return None

@@ -81,15 +81,14 @@ class Rounds(Run):
         """Return what was found, and complete the folder."""
         self.pool.clear()
         result = self.result(started, self.best_network())
-        if self.folder is not None:
-            self.folder.finish(result, complete=True)
+        self.leave(result, complete=True)
         return result
 
     def give_up(self, started: float) -> None:
         """Leave a readable folder."""
         if self.folder is not None and self.found:
             with contextlib.suppress(OSError):
-                self.folder.finish(self.result(started, network=None), complete=False)
+                self.leave(self.result(started, network=None), complete=False)
 
     def _train_chunk(self, group: Group, ids: Sequence[int], size: int, until: int) -> None:
         if self._inside:  # by way of itself: the memory was short

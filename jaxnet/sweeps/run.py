@@ -18,13 +18,16 @@ from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
 from jaxnet.sweeps.cost import memory_budget
-from jaxnet.sweeps.folder import CONFIG, RunFolder, read_config
+from jaxnet.sweeps.folder import CONFIG, LAYERS, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.identity import identify
 from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import Job, read_job
+from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
+from jaxnet.sweeps.layer_history import LayerHistory
+from jaxnet.sweeps.meter import Meter
 from jaxnet.sweeps.plan import Group, Plan, make_plan
 from jaxnet.sweeps.pool import Pool
 from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
@@ -39,6 +42,7 @@ from jaxnet.sweeps.trained import (
     load_saved,
     network_of,
 )
+from jaxnet.sweeps.watch import Watch
 from jaxnet.training import Member
 
 Callback = Callable[[Evaluation], Iterable[int] | None]
@@ -106,12 +110,11 @@ def run_job(
             # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
             if folder is not None and run.found:
                 with contextlib.suppress(OSError):
-                    folder.finish(run.result(started, run.kept_best()), complete=False)
+                    run.leave(run.result(started, run.kept_best()), complete=False)
             raise
         network = run.best_network()
         result = run.result(started, network)
-        if folder is not None:
-            folder.finish(result, complete=True)
+        run.leave(result, complete=True)
     return result
 
 
@@ -149,13 +152,14 @@ class Run:
     ) -> None:
         self.data, self.folder, self.store = data, folder, store
         self.memory, self.select, self.callback = memory, select, callback
-        self.reporter, self.interrupt = Reporter(), Interrupt()
+        self.reporter, self.interrupt, self.meter = Reporter(), Interrupt(), Meter()
         self.splits, self.classes = job.split(data), len(data.class_names)
         path = None if folder is None else folder.path
         self.keeper = Keeper(path, keep, select, self._related, self._loaded)
         self.pool = Pool(path, self._restored)
         self._prepared: tuple[object, PreparedData] | None = None
         self._most: dict[tuple[Structure, bool], int] = {}
+        self.layers: LayerHistory | None = None
         self.started, self.trained, self.highest = time.perf_counter(), 0, math.nan
         self.take(job)
 
@@ -232,6 +236,17 @@ class Run:
             validation=len(self.splits.validation),
             networks=self.keeper.in_memory,
             models={model.name: model for model in models if model is not None},
+            layers=self.layers,
+        )
+
+    def leave(self, result: SweepResult, *, complete: bool) -> None:
+        """Write what a run folder shows, if there is one."""
+        if self.folder is None:
+            return
+        plan = str(plan_job(self.job, self.data, memory=self.memory))
+        judged = None if result.network is None else judge(result.network, self.splits.validation)
+        self.folder.finish(
+            result, complete=complete, plan=plan, work=self.meter.summary(), judged=judged
         )
 
     # Training
@@ -399,16 +414,42 @@ class Run:
         flops, told = stack.flops_per_step, 0.0
         total = flops * len(stack.columns) * (until - stack.record.begin)
 
+        tick = self.meter.clock()
+
         def on_steps(count: int, networks: int) -> None:
             nonlocal told
+            tick(count * networks * flops)
             told += count * networks * flops
             self.reporter.advance(count * networks * flops)
             self.interrupt.check()
 
-        save = (lambda stack, now: None) if kept is None else kept.save
+        watch = self._watch(stack)
+
+        def save(stack: Stack, now: bool) -> None:
+            if watch is not None and stack.step in self.schedule.evaluations:
+                watch.look(stack.step, stack.member(0))
+            if kept is not None:
+                kept.save(stack, now)
+
         stack.train(on_steps, self.callback, save, ids)
+        if watch is not None:
+            watch.look(stack.step, stack.member(0))
+            seen = watch.history()
+            self.layers = seen if self.layers is None else self.layers.then(seen)
         self.reporter.advance(max(0.0, total - told))  # what ended early costs nothing
         self._commit(stack, ids, keys, until, kept)
+
+    def _watch(self, stack: Stack) -> Watch | None:
+        """Return what notes how a single run goes inside, and let it have a first look."""
+        alone = len(self.configurations) == 1 and stack.structure.model is None
+        if self.folder is None or not alone:
+            return None
+        before = self.folder.path / LAYERS
+        if stack.step and self.layers is None and before.exists():
+            self.layers = LayerHistory.load(before)
+        watch = Watch(self.configurations[0], stack.data, self.job.steps)
+        watch.look(stack.step, stack.member(0))
+        return watch
 
     # Results
 

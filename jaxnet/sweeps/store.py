@@ -1,7 +1,9 @@
 """The results of a run as they come, in one SQLite file: what is committed survives anything."""
 
+import contextlib
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,6 +157,27 @@ class Store:
         except sqlite3.Error as error:
             raise RunFolderError(f"cannot read {self.path}: {error}") from error
         return {(key, step): _number(accuracy) for key, step, accuracy in found}
+
+
+def read_store(path: Path) -> tuple[list[Result], dict[tuple[str, int], float]]:
+    """Return the results and rungs of a store, as committed so far; another process may write it.
+
+    RunFolderError where the file is none.
+    """
+    # As a writer where that can be: the last of those to leave tidies up. A folder that may only be
+    # read has no other process in it.
+    mode = "mode=rw" if os.access(path.parent, os.W_OK) else "immutable=1"
+    try:
+        store = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+        with contextlib.closing(store):
+            results = store.execute("SELECT * FROM results ORDER BY rowid").fetchall()
+            rungs = store.execute("SELECT * FROM rungs").fetchall()
+        return (
+            [_result(record) for record in results],
+            {(key, step): _number(accuracy) for key, step, accuracy in rungs},
+        )
+    except (sqlite3.Error, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
 def _result(record: Sequence[Any]) -> Result:

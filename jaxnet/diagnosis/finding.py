@@ -1,0 +1,134 @@
+"""What is looked at, and what is found: evidence, a sentence, a setting to change."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from jaxnet.sweeps.layer_history import LayerHistory
+from jaxnet.sweeps.record import History
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: its name, the numbers it rests on, what they say, what to change."""
+
+    name: str
+    evidence: Mapping[str, float]
+    sentence: str
+    change: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the parts as texts."""
+        return {
+            "name": self.name,
+            "evidence": ", ".join(f"{name} {value:.4g}" for name, value in self.evidence.items()),
+            "sentence": self.sentence,
+            "change": self.change,
+        }
+
+    def __str__(self) -> str:
+        parts = self.to_dict()
+        return (
+            f"{parts['name']}: {parts['sentence']}\n"
+            f"  evidence: {parts['evidence']}\n"
+            f"  try: {parts['change']}"
+        )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, gravest first; false if there are none."""
+
+    findings: tuple[Finding, ...]
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the findings."""
+        return [finding.name for finding in self.findings]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.findings)) or "nothing wrong was found"
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One run as the checks see it. What is not known is None, and its checks find nothing."""
+
+    history: History
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "ok"
+    classes: int | None = None
+    validation: int | None = None
+    train_accuracy: float = math.nan
+    layers: LayerHistory | None = None
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """The finite losses on the way, the penalty included."""
+        return self.history.loss[np.isfinite(self.history.loss)].astype(np.float64)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """The steps of `losses`."""
+        return self.history.steps[np.isfinite(self.history.loss)]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss became infinite or not a number."""
+        return self.status.startswith("diverged") or not np.isfinite(self.history.loss).all()
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are losses enough to speak of a course."""
+        return len(self.losses) >= 20
+
+    def part(self, begin: float, end: float) -> np.ndarray:
+        """Return the losses of a part of the run, such as (0.9, 1) for the last tenth."""
+        n = len(self.losses)
+        first = min(int(begin * n), n - 1)
+        return self.losses[first : max(first + 1, math.ceil(end * n))]
+
+    @property
+    def expected_start(self) -> float | None:
+        """The data loss of scores that tell nothing: ln C; C − 1 (margin 1); squared error: 1."""
+        loss = self.settings.get("loss", "softmax")
+        if loss == "squared_error":
+            return 1.0
+        if self.classes is None or self.classes < 2 or loss not in ("softmax", "svm"):
+            return None
+        return math.log(self.classes) if loss == "softmax" else self.classes - 1.0
+
+    def data_loss(self, place: int) -> float:
+        """Return the first (0) or last (−1) loss without the penalty, as far as that is known."""
+        if self.layers is not None and (place == -1 or self.layers.steps[0] == 0):
+            return float(self.layers.data_loss[place])
+        if not len(self.losses):
+            return math.nan
+        return float(self.losses[0] if place == 0 else np.median(self.part(0.9, 1)))
+
+    @property
+    def penalized(self) -> bool:
+        """Whether the losses hold a penalty that is not known."""
+        return self.layers is None and self.settings.get("l2", 0.0) > 0
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """The last training accuracy (of all training images, if known) and validation accuracy."""
+        seen = np.flatnonzero(np.isfinite(self.history.val_accuracy))
+        if not len(seen):
+            return math.nan, math.nan
+        last = seen[-1]
+        train = self.train_accuracy
+        if math.isnan(train):
+            train = float(self.history.train_accuracy[last])
+        return train, float(self.history.val_accuracy[last])

@@ -1,0 +1,115 @@
+"""Inside the network: dead and saturated units, gradients and updates by layer."""
+
+import math
+
+import numpy as np
+
+from jaxnet.diagnosis.finding import Finding, Observed
+
+DEAD, SATURATED = 0.4, 0.4  # shares of a layer
+APART = 1e3  # between the gradients of the first and the last layer
+RATIO = (3e-5, 3e-2)  # of update to weight; the rule of thumb is 1e-3
+
+
+def dead_units(run: Observed) -> Finding | None:
+    """Many relu units give 0 for every image: nothing can reach them any more."""
+    if run.layers is None or not run.layers.dead.size:
+        return None
+    last = run.layers.dead[-1]
+    worst = int(np.argmax(np.nan_to_num(last)))
+    if not last[worst] > DEAD:
+        return None
+    return Finding(
+        "dead relu units",
+        {"layer": worst + 1, "dead": float(last[worst]), "at the start": _first(run, worst)},
+        f"{last[worst]:.0%} of the units of hidden layer {worst + 1} give 0 for every image "
+        f"looked at: their gradient is 0, so they stay as they are.",
+        "a lower learning_rate, activation='leaky_relu', or norm='batch'",
+    )
+
+
+def _first(run: Observed, layer: int) -> float:
+    assert run.layers is not None
+    return float(run.layers.dead[0, layer])
+
+
+def saturated_units(run: Observed) -> Finding | None:
+    """Many outputs of tanh or sigmoid lie at the ends of their range, where the slope is near 0."""
+    if run.layers is None or not run.layers.saturated.size:
+        return None
+    last = run.layers.saturated[-1]
+    worst = int(np.argmax(np.nan_to_num(last)))
+    if not last[worst] > SATURATED:
+        return None
+    return Finding(
+        "saturated units",
+        {"layer": worst + 1, "saturated": float(last[worst])},
+        f"{last[worst]:.0%} of the outputs of hidden layer {worst + 1} lie at the ends of the "
+        f"activation's range, where its slope is near 0 and little gradient passes.",
+        "a lower init_scale, norm='batch', preprocessing='standardize', or activation='relu'",
+    )
+
+
+def layer_gradients(run: Observed) -> Finding | None:
+    """Gradients vanish or explode from the last layer to the first."""
+    if run.layers is None or run.layers.gradient.shape[1] < 3:
+        return None  # one hidden layer has nothing to multiply along
+    first, last = run.layers.gradient[:, 0], run.layers.gradient[:, -1]
+    seen = (first > 0) & (last > 0) & np.isfinite(first) & np.isfinite(last)
+    if not seen.any():
+        if np.all(first == 0) and np.any(last >= 0):
+            return _vanishing(0.0, run)
+        return None
+    share = float(np.median(first[seen] / last[seen]))
+    if share < 1 / APART:
+        return _vanishing(share, run)
+    if share > APART:
+        return Finding(
+            "exploding gradients",
+            {"first layer over last": share, "layers": run.layers.gradient.shape[1]},
+            f"On their way from the last layer to the first gradients grow {share:.2g} times.",
+            "init='he' with init_scale=1 (or lower), norm='batch', or clip_norm=1",
+        )
+    return None
+
+
+def _vanishing(share: float, run: Observed) -> Finding:
+    assert run.layers is not None
+    return Finding(
+        "vanishing gradients",
+        {"first layer over last": share, "layers": run.layers.gradient.shape[1]},
+        f"The gradient of the first layer is {share:.2g} of the last one's: the first layers "
+        f"hardly learn.",
+        "init='he' with init_scale=1, norm='batch', or activation='relu'",
+    )
+
+
+def update_ratio(run: Observed) -> Finding | None:
+    """Updates are far from a thousandth of the weights, throughout."""
+    if run.layers is None or run.diverged:
+        return None
+    ratio = run.layers.ratio[:-1] if len(run.layers.steps) > 1 else run.layers.ratio
+    if not np.isfinite(ratio).any():
+        return None
+    with np.errstate(all="ignore"):
+        middle = np.nanmedian(np.where(np.isfinite(ratio), ratio, np.nan), axis=0)
+    middle = middle[np.isfinite(middle)]
+    low, high = float(middle.max()), float(middle.max())
+    rate = run.settings.get("learning_rate", math.nan)
+    if low < RATIO[0]:
+        return Finding(
+            "updates too small",
+            {"update over weight": low, "rule of thumb": 1e-3, "learning rate": rate},
+            f"In no layer is an update more than {low:.1g} of the weights, where about 1e-3 is "
+            f"usual: the weights hardly move.",
+            f"a higher learning_rate, such as {rate * 3:.2g}",
+        )
+    if high > RATIO[1]:
+        return Finding(
+            "updates too large",
+            {"update over weight": high, "rule of thumb": 1e-3, "learning rate": rate},
+            f"Each update changes the weights of a layer by {high:.1g} of their size, where about "
+            f"1e-3 is usual.",
+            f"a lower learning_rate, such as {rate / 3:.2g}",
+        )
+    return None

@@ -1,0 +1,124 @@
+"""The course of the loss: does the learning rate fit?"""
+
+import math
+
+import numpy as np
+
+from jaxnet.diagnosis.finding import Finding, Observed
+
+
+def explosion(run: Observed) -> Finding | None:
+    """The loss became infinite, or many times its first value: the rate is too high."""
+    rate = run.settings.get("learning_rate", math.nan)
+    steps, losses = run.steps, run.losses
+    if run.diverged:
+        named = run.status.partition("@")[2]
+        step = float(named) if named else float(steps[-1] + 1 if len(steps) else 0)
+        evidence = {"step": step}
+        if len(losses):
+            evidence["last finite loss"] = float(losses[-1])
+        return Finding(
+            "diverged",
+            evidence | _rate(rate),
+            f"The loss stopped being finite at step {step:.0f}: each update overshoots by more "
+            f"than the last.",
+            _lower(rate) + "; or clip_norm=1, or schedule warm-up (warmup_steps)",
+        )
+    if not run.enough:
+        return None
+    high = np.flatnonzero(losses > 4 * losses[0])
+    if len(high) and np.median(run.part(0.9, 1)) > 0.5 * losses[0]:
+        step = float(steps[high[0]])
+        return Finding(
+            "explosion",
+            {"step": step, "first loss": float(losses[0]), "highest": float(losses.max())}
+            | _rate(rate),
+            f"From step {step:.0f} the loss is over four times what it began with, up to "
+            f"{losses.max():.3g}.",
+            _lower(rate) + "; or clip_norm=1, or warmup_steps",
+        )
+    return None
+
+
+def worse_than_chance(run: Observed) -> Finding | None:
+    """At the end the loss is above that of guessing, or the accuracy is no better."""
+    expected = run.expected_start
+    if expected is None or run.diverged or not run.enough or run.penalized:
+        return None
+    last, (_, accuracy) = run.data_loss(-1), run.accuracies
+    if last <= 1.02 * expected or math.isnan(last):
+        return None
+    return Finding(
+        "worse than chance",
+        {"last loss": last, "loss of guessing": expected, "validation accuracy": accuracy},
+        f"After {run.history.steps[-1] + 1} steps the loss, {last:.3g}, is above the "
+        f"{expected:.3g} of guessing.",
+        _lower(run.settings.get("learning_rate", math.nan))
+        + "; if no rate helps, check that images and labels are in the same order",
+    )
+
+
+def too_low(run: Observed) -> Finding | None:
+    """The loss falls in a straight line, or hardly at all: the rate is too low."""
+    if run.diverged or not run.enough:
+        return None
+    start, middle, end = (float(np.median(run.part(*p))) for p in PARTS)
+    wiggle = float(np.std(np.diff(run.losses[len(run.losses) // 2 :]))) / math.sqrt(2)
+    error = 1.6 * wiggle / math.sqrt(max(1, len(run.losses) // 10))  # of such a median
+    rate = run.settings.get("learning_rate", math.nan)
+    evidence = {"at first": start, "halfway": middle, "at the end": end} | _rate(rate)
+    first, second = start - middle, middle - end
+    if abs(start - end) < 0.02 * start and abs(start - end) < max(0.02 * start, 3 * error):
+        if (run.accuracies[0] or 0) > 0.9:
+            return None
+        return Finding(
+            "loss stands still",
+            evidence,
+            f"In the whole run the loss went from {start:.4g} to {end:.4g}.",
+            _higher(rate) + "; if layers get no gradient (see there), init_scale first",
+        )
+    straight = second > 0.75 * first and first + second > 5 * error and end > 0.35 * start
+    if straight and first > 0:
+        return Finding(
+            "learning rate too low",
+            evidence,
+            f"The loss falls nearly in a straight line and is still falling: {first:.3g} in the "
+            f"first half, {second:.3g} in the second. A fitting rate bends early.",
+            _higher(rate) + ", or train for more steps",
+        )
+    return None
+
+
+PARTS = ((0.0, 0.1), (0.45, 0.55), (0.9, 1.0))
+
+
+def plateau(run: Observed) -> Finding | None:
+    """The loss fell, then stood still with training errors left."""
+    if run.diverged or not run.enough or len(run.losses) < 60:
+        return None
+    start = float(np.median(run.part(0, 0.05)))
+    before, after = float(np.mean(run.part(0.5, 0.75))), float(np.mean(run.part(0.75, 1)))
+    train, _ = run.accuracies
+    fell, late = start - after, before - after
+    if fell < 0.05 * start or train >= 0.95 or math.isnan(train) or late > 0.02 * fell:
+        return None
+    constant = run.settings.get("schedule", "constant") == "constant"
+    return Finding(
+        "plateau",
+        {"fell by": fell, "of that in the last quarter": late, "training accuracy": train},
+        f"The loss fell by {fell:.3g} and then stood still, with {1 - train:.0%} of the training "
+        f"images still wrong.",
+        "let the rate fall: schedule='cosine'" if constant else "more units (hidden), or less l2",
+    )
+
+
+def _rate(rate: float) -> dict[str, float]:
+    return {} if math.isnan(rate) else {"learning rate": rate}
+
+
+def _lower(rate: float) -> str:
+    return "a lower learning_rate" + ("" if math.isnan(rate) else f", such as {rate / 3:.2g}")
+
+
+def _higher(rate: float) -> str:
+    return "a higher learning_rate" + ("" if math.isnan(rate) else f", such as {rate * 3:.2g}")

@@ -1,0 +1,294 @@
+"""What the report shows of one run, as plain lists, numbers and texts for the page to draw."""
+
+import json
+import math
+import shlex
+from typing import Any
+
+import numpy as np
+
+from jaxnet.diagnosis import diagnose_row, diagnose_rows
+from jaxnet.intervals import mean_interval
+from jaxnet.plots.axis import make_axis
+from jaxnet.report.importance import METHOD, importance
+from jaxnet.report.pictures import first_layer, tiles
+from jaxnet.report.recorded import Recorded
+from jaxnet.sweeps.replicates import Replicates, within_noise
+from jaxnet.sweeps.rows import OUTCOME_COLUMNS, Row, rank
+
+MOST_CURVES = 300  # more are a smear
+MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all
+MOST_LEVELS = 20  # of an axis, above which neighbouring values are put together
+MOST_LOSSES = 500  # points of a loss curve
+
+
+def content(run: Recorded) -> dict[str, Any]:
+    """Return all that the page shows of a run; NaN and infinities are None."""
+    best = run.best
+    found = {
+        "name": run.name,
+        "kind": "sweep" if len(run.rows) > 1 else "run",
+        "facts": _facts(run),
+        "diagnosis": _findings(run),
+        "settings": _constants(run),
+        "table": _table(run),
+        "axes": [_axis(run, name) for name in run.axes],
+        "importance": _importance(run),
+        "fan": _fan(run) if len(run.rows) > 1 else None,
+        "rungs": _rungs(run),
+        "top": _top(run) if any(len(s.rows) > 1 for s in run.settings) else None,
+        "best": None if best is None else {"id": best.id, **_curves(best)},
+        "only": _curves(run.rows[0]) if len(run.rows) == 1 else None,
+        "weights": None if run.network is None else first_layer(run.network),
+        "judged": _judged(run),
+        "layers": None if run.layers is None else run.layers.content(),
+        "chance": None if run.classes is None else 1 / run.classes,
+        "plan": run.summary.get("plan"),
+        "work": run.summary.get("work"),
+        "again": _again(run),
+    }
+    return finite(found)
+
+
+def finite(value: Any) -> Any:
+    """Return a value that JSON can hold: numbers to 6 digits, what is not finite as None."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _facts(run: Recorded) -> list[list[str]]:
+    """Return label and text of each number at the top."""
+    diverged = sum(not row.ok for row in run.rows)
+    facts = []
+    if len(run.rows) > 1:
+        facts += [["configurations", f"{len(run.rows):,}"], ["diverged", f"{diverged:,}"]]
+    winner = run.settings[0] if run.settings and run.settings[0].count else None
+    if winner is not None:
+        spread = "" if winner.count < 2 else f" ± {winner.mean - winner.interval[0]:.3f}"
+        facts.append(["validation accuracy", f"{winner.mean:.3f}{spread}"])
+    if run.best is not None and len(run.rows) == 1:
+        facts.append(["training accuracy", f"{run.best.outcome.train_accuracy:.3f}"])
+    if len(run.rows) == 1:
+        facts.append(["status", run.rows[0].outcome.status])
+    if (test := run.summary.get("test_accuracy")) is not None:
+        facts.append(["test accuracy", f"{test:.3f}"])
+    if (seconds := run.summary.get("seconds")) is not None:
+        facts.append(["time", f"{seconds:,.1f} s" if seconds < 120 else f"{seconds / 60:,.1f} min"])
+    if not run.summary.get("complete", False):
+        facts.append(["state", "not complete"])
+    return facts
+
+
+def _findings(run: Recorded) -> list[dict[str, str]]:
+    found = []
+    if len(run.rows) > 1:
+        found += diagnose_rows(run.settings, run.axes, validation=run.validation, noise=run.noise)
+    row = run.best or run.rows[0]
+    found += diagnose_row(row, classes=run.classes, layers=run.layers, validation=run.validation)
+    return [finding.to_dict() for finding in found]
+
+
+def _constants(run: Recorded) -> list[list[str]]:
+    """Return the settings that all rows share, in words."""
+    first = run.rows[0].to_dict()
+    names = [n for n in first if n not in ("id", *OUTCOME_COLUMNS) and n not in run.axes]
+    shared = [n for n in names if n != "seed" or len({r.settings["seed"] for r in run.rows}) == 1]
+    return [[name, _text(first[name])] for name in shared if first[name] is not None]
+
+
+def _table(run: Recorded) -> dict[str, Any]:
+    """Return the columns of the table: what varies, and what came out."""
+    seeds = len({row.settings["seed"] for row in run.rows}) > 1
+    names = ["id", *run.axes, *(["seed"] if seeds else []), *OUTCOME_COLUMNS]
+    lines = [row.to_dict() for row in sorted(run.rows, key=lambda row: row.id)]
+    return {"names": names, "columns": [[line.get(name) for line in lines] for name in names]}
+
+
+def _axis(run: Recorded, name: str) -> dict[str, Any]:
+    """Return accuracy over one hyperparameter: at each value its best setting, and all runs.
+
+    Of more than 20 different numbers neighbours are put together, as many in each.
+    """
+    settings, means = run.settings, run.means
+    axis = make_axis(name, [_value(s.settings.get(name)) for s in settings], even=0)
+    which, count = axis.which, len(axis.levels)
+    numbers = axis.continuous
+    if count > MOST_LEVELS:
+        which = which * MOST_LEVELS // count
+        groups = range(MOST_LEVELS)
+    else:
+        groups = range(count)
+    levels = []
+    for group in groups:
+        mine = [settings[i] for i in np.flatnonzero(which == group)]  # from best to worst
+        values = [s.settings.get(name) for s in mine]
+        best = next((s for s in mine if s.count), None)
+        bad, runs = sum(s.diverged for s in mine), sum(len(s.rows) for s in mine)
+        level: dict[str, Any] = {"diverged": bad, "runs": runs, "n": 0}
+        level["x"] = float(np.median(np.asarray(values, float))) if numbers else group
+        level["label"] = axis.labels[group] if count <= MOST_LEVELS else f"{level['x']:.3g}"
+        if best is not None:
+            low, high = best.interval
+            level |= {"best": best.mean, "low": low, "high": high, "n": best.count}
+        finite_means = [means[i] for i in np.flatnonzero(which == group) if math.isfinite(means[i])]
+        level["mean"] = float(np.mean(finite_means)) if finite_means else None
+        levels.append(level)
+    step = max(1, math.ceil(len(settings) / MOST_POINTS))
+    points = [
+        [float(s.settings[name]) if numbers else int(axis.which[i]), means[i]]
+        for i, s in enumerate(settings)
+        if i % step == 0 and math.isfinite(means[i])
+    ]
+    if not numbers and count > MOST_LEVELS:
+        points = []  # names beyond what an axis can list
+    positive = [v for v in axis.levels if numbers and v > 0]
+    log = numbers and len(positive) == count and count > 1 and positive[-1] >= 10 * positive[0]
+    return {"name": name, "numeric": numbers, "log": log, "levels": levels, "points": points}
+
+
+def _importance(run: Recorded) -> dict[str, Any] | None:
+    ranked = rank(run.rows)  # what was cut is below what was not, and diverged is last
+    ranked = ranked[:: max(1, math.ceil(len(ranked) / MOST_POINTS))]  # the best tenth stays one
+    columns = {name: [_value(row.settings.get(name)) for row in ranked] for name in run.axes}
+    found = importance(columns, [-float(i) for i in range(len(ranked))])
+    if found is None:
+        return None
+    ordered = sorted(found.items(), key=lambda item: item[1], reverse=True)
+    return {"method": METHOD, "shares": [[name, share] for name, share in ordered]}
+
+
+def _fan(run: Recorded) -> dict[str, Any]:
+    """Return validation accuracy over steps of at most so many rows, evenly over their ids."""
+    rows = sorted(run.rows, key=lambda row: row.id)
+    chosen = {int(i) for i in np.linspace(0, len(rows) - 1, min(MOST_CURVES, len(rows)))}
+    best = None if run.best is None else run.best.id
+    shown = [row for i, row in enumerate(rows) if i in chosen or row.id == best]
+    curves = []
+    for row in shown:
+        history = row.outcome.history
+        known = np.isfinite(history.val_accuracy)
+        curves.append(
+            {
+                "id": row.id,
+                "diverged": not row.ok,
+                "at": row.outcome.steps,
+                "x": history.evaluated[known],
+                "y": history.val_accuracy[known],
+            }
+        )
+    return {"curves": curves, "shown": len(shown), "all": len(rows), "best": best}
+
+
+def _rungs(run: Recorded) -> list[dict[str, Any]] | None:
+    """Return of each cut how many came to it, how many went on, and the accuracies."""
+    if not run.rungs:
+        return None
+    ends = {row.id: row.outcome for row in run.rows}
+    steps = sorted({step for _, step in run.rungs})
+    found = []
+    for step in steps:
+        at = {id: a for (id, s), a in run.rungs.items() if s == step and id in ends}
+        on = {id for id in at if ends[id].steps > step}
+        found.append(
+            {
+                "step": step,
+                "on": [at[id] for id in sorted(on)],
+                "cut": [at[id] for id in sorted(at.keys() - on)],
+            }
+        )
+    last = max(o.steps for o in ends.values())
+    final = [o.val_accuracy for o in ends.values() if o.kind in ("ok", "stopped")]
+    return [*found, {"step": last, "on": final, "cut": []}]
+
+
+def _top(run: Recorded) -> list[dict[str, Any]]:
+    """Return the best settings with their seeds, and whether each can be told from the winner."""
+    shown = [s for s in run.settings[:12] if s.count]
+    if not shown:
+        return []
+    close = within_noise(shown[0], shown[1:], validation=run.validation)
+    return [
+        {
+            "label": _label(run, s),
+            "mean": s.mean,
+            "low": mean_interval([*s.accuracies.values()])[0],
+            "high": mean_interval([*s.accuracies.values()])[1],
+            "seeds": [*s.accuracies.values()],
+            "diverged": s.diverged,
+            "close": s in close,
+        }
+        for s in shown
+    ]
+
+
+def _label(run: Recorded, setting: Replicates) -> str:
+    return " ".join(f"{_text(_value(setting.settings.get(name)))}" for name in run.axes)
+
+
+def _curves(row: Row) -> dict[str, Any]:
+    history = row.outcome.history
+    kept = slice(None, None, max(1, math.ceil(len(history.steps) / MOST_LOSSES)))
+    return {
+        "settings": {n: _text(_value(v)) for n, v in row.settings.items() if v is not None},
+        "status": row.outcome.status,
+        "steps": history.steps[kept],
+        "loss": history.loss[kept],
+        "evaluated": history.evaluated,
+        "train": history.train_accuracy,
+        "val": history.val_accuracy,
+    }
+
+
+def _judged(run: Recorded) -> dict[str, Any] | None:
+    judged, network = run.judged, run.network
+    if judged is None or run.classes is None:
+        return None
+    names = [str(i) for i in range(run.classes)] if network is None else list(network.class_names)
+    mistakes = [
+        {
+            "row": int(i),
+            "is": names[judged.labels[i]],
+            "said": names[judged.predicted[i]],
+            "share": judged.confidence[i],
+            "image": picture,
+        }
+        for i, picture in zip(judged.mistakes, tiles(judged.images), strict=True)
+    ]
+    counts = judged.confusion(run.classes)
+    return {"names": names, "confusion": counts, "mistakes": mistakes, "n": len(judged.labels)}
+
+
+def _again(run: Recorded) -> dict[str, Any]:
+    """Return what it takes to have this run again."""
+    words = [str(word) for word in run.config.get("command", [])]
+    # The name of the program, not where it lay on that machine.
+    if words and words[0].endswith(("/jaxnet", "__main__.py")):
+        words[0] = "jaxnet"
+    return {
+        "command": shlex.join(words),
+        "config": f"jaxnet sweep {run.folder.name}/config.json --out AGAIN",
+        "job": json.dumps(run.config.get("job"), indent=1),
+        "versions": run.config.get("versions", {}),
+        "machine": run.config.get("machine", {}),
+        "data": run.config.get("data", {}),
+        "started": run.config.get("started"),
+    }
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "-".join(map(str, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

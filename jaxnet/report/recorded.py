@@ -1,0 +1,131 @@
+"""What a run folder knows, read back; of a run that is still going, what is committed so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxnet.data import load
+from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
+from jaxnet.network import Network
+from jaxnet.sweeps.folder import CONFIG, JUDGED, LAYERS, read_config, read_summary
+from jaxnet.sweeps.identity import identify
+from jaxnet.sweeps.job import read_job
+from jaxnet.sweeps.judged import Judged
+from jaxnet.sweeps.layer_history import LayerHistory
+from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
+from jaxnet.sweeps.results import middle_row
+from jaxnet.sweeps.rows import Row, swept
+from jaxnet.sweeps.store import Result, read_store
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One run: its rows, what each halving was decided on, and the files of its folder."""
+
+    folder: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    rows: list[Row]
+    rungs: dict[tuple[int, int], float]  # (id, step) -> validation accuracy
+    network: Network | None
+    judged: Judged | None
+    layers: LayerHistory | None
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def select(self) -> str:
+        """What settings are ranked by."""
+        return self.summary.get("select") or "mean"
+
+    @cached_property
+    def settings(self) -> list[Replicates]:
+        """The settings from best to worst, each with its seeds."""
+        return rank_replicates(replicates(self.rows), by=self.select)
+
+    @cached_property
+    def means(self) -> list[float]:
+        """The mean accuracy of each of the settings; NaN where all seeds diverged."""
+        return [setting.mean for setting in self.settings]
+
+    @cached_property
+    def best(self) -> Row | None:
+        """The best row, as `SweepResult.best`."""
+        return middle_row(self.settings[0]) if self.settings[0].count else None
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The settings that vary, but for the seed."""
+        return [name for name in swept(self.rows) if name != "seed"]
+
+    @property
+    def validation(self) -> int | None:
+        """How many images judged."""
+        return self.config.get("data", {}).get("validation")
+
+    @property
+    def noise(self) -> str | None:
+        """A sentence if the winner's lead may be noise."""
+        if "noise" in self.summary:
+            return self.summary["noise"]
+        return noise_note(self.settings, validation=self.validation)
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are, if a network or the data tell."""
+        if self.network is not None:
+            return len(self.network.class_names)
+        try:
+            return len(load(self.config["data"]["name"]).class_names)
+        except (JaxnetError, KeyError):
+            return None
+
+
+def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
+    """Return what a run folder holds; RunFolderError if it is none, or has no results yet.
+
+    `rows` spares reading those that are at hand.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    results, rungs, places = [], {}, {}
+    if rows is None or config["job"].get("halving"):
+        results, rungs = read_store(folder / "sweep.db")
+        places = _places(folder, results)
+    if rows is None:
+        outcomes = ((places[r.key], r) for r in results if r.key in places)
+        rows = [Row(i, r.settings, r.outcome) for i, r in sorted(outcomes, key=lambda o: o[0])]
+    if not rows:
+        raise RunFolderError(f"{folder} has no results yet: wait until its first networks are done")
+    return Recorded(
+        folder,
+        config,
+        read_summary(folder),
+        list(rows),
+        {(places[key], step): at for (key, step), at in rungs.items() if key in places},
+        _optional(Network.load, folder / "best.safetensors"),
+        _optional(Judged.load, folder / JUDGED),
+        _optional(LayerHistory.load, folder / LAYERS),
+    )
+
+
+def _places(folder: Path, results: Sequence[Result]) -> dict[str, int]:
+    """Return the id of each key; in the order of the store where the job cannot be read again."""
+    try:
+        identities = identify(read_job(folder / CONFIG))
+    except ConfigurationError:  # a model or an optimizer is a function: the file has its name alone
+        return {result.key: i for i, result in enumerate(results)}
+    return {identity.key: i for i, identity in reversed(list(enumerate(identities)))}
+
+
+def _optional(read: Any, path: Path) -> Any:
+    """Return what a file holds; None if there is none, or it is of a user's model."""
+    try:
+        return read(path) if path.exists() else None
+    except (DataError, RunFolderError):
+        return None
