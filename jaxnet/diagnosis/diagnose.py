@@ -120,17 +120,22 @@ def diagnose_rows(
     return Diagnosis(tuple(finding for finding in found if finding is not None))
 
 
+_FLAT = {"plateau", "capacity too low"}
+_STUCK = {"loss stands still", *_FLAT}
+
 # What explains the others: fix it first, and look again.
 _EXPLAINED = {
-    "diverged": {"explosion", "worse than chance", "updates too large", "exploding gradients"},
-    "explosion": {"worse than chance", "noisy minibatches"},
-    "regularization dominates": {"capacity too low", "plateau", "loss stands still"},
-    "vanishing gradients": {"loss stands still", "capacity too low", "plateau"},
-    "loss stands still": {"updates too small", "capacity too low", "plateau"},
-    "learning rate too low": {"updates too small"},
-    "worse than chance": {"plateau", "capacity too low"},
+    "diverged": {"explosion", "no better than chance", "updates too large", "exploding gradients"},
+    "explosion": {"no better than chance", "noisy minibatches", "updates too large", *_FLAT},
+    "initial loss too high": {"no better than chance"},
+    "regularization dominates": {*_STUCK, "no better than chance", "updates too large"},
+    "vanishing gradients": {*_STUCK, "no better than chance", "updates too small"},
+    "dead relu units": {*_STUCK, "no better than chance", "updates too small"},
+    "loss stands still": {"updates too small", *_FLAT, "no better than chance"},
+    "learning rate too low": {"updates too small", "no better than chance"},
+    "no better than chance": _FLAT,
     "capacity too low": {"plateau"},
-    "noisy minibatches": {"plateau"},
+    "noisy minibatches": _FLAT,
 }
 
 

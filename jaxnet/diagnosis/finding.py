@@ -17,7 +17,7 @@ class Finding:
     """One thing that is wrong: its name, the numbers it rests on, what they say, what to change."""
 
     name: str
-    evidence: Mapping[str, float]
+    evidence: Mapping[str, float | int]
     sentence: str
     change: str
 
@@ -92,7 +92,7 @@ class Observed:
         """Whether there are losses enough to speak of a course."""
         return len(self.losses) >= 20
 
-    def part(self, begin: float, end: float) -> np.ndarray:
+    def part(self, begin: float | int, end: float | int) -> np.ndarray:
         """Return the losses of a part of the run, such as (0.9, 1) for the last tenth."""
         n = len(self.losses)
         first = min(int(begin * n), n - 1)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxnet.diagnosis.finding import Finding, Observed
 
 DEAD, SATURATED = 0.4, 0.4  # shares of a layer
-APART = 1e3  # between the gradients of the first and the last layer
+APART = 100  # times, between the gradients of the first and the last layer
+FAINT, LOUD = 1e-5, 30  # of a gradient; inputs and errors are about 1
 RATIO = (3e-5, 3e-2)  # of update to weight; the rule of thumb is 1e-3
 
 
@@ -51,37 +52,34 @@ def saturated_units(run: Observed) -> Finding | None:
 
 
 def layer_gradients(run: Observed) -> Finding | None:
-    """Gradients vanish or explode from the last layer to the first."""
+    """Gradients vanish or explode on their way through the layers."""
     if run.layers is None or run.layers.gradient.shape[1] < 3:
         return None  # one hidden layer has nothing to multiply along
-    first, last = run.layers.gradient[:, 0], run.layers.gradient[:, -1]
-    seen = (first > 0) & (last > 0) & np.isfinite(first) & np.isfinite(last)
-    if not seen.any():
-        if np.all(first == 0) and np.any(last >= 0):
-            return _vanishing(0.0, run)
-        return None
-    share = float(np.median(first[seen] / last[seen]))
-    if share < 1 / APART:
-        return _vanishing(share, run)
-    if share > APART:
+    gradient = run.layers.gradient
+    first, last = np.nan_to_num(gradient[:, 0]), np.nan_to_num(gradient[:, -1])
+    ratios = first[last > 0] / last[last > 0]
+    share = float(np.median(ratios)) if len(ratios) else 1.0
+    largest = float(np.nanmax(gradient[0])) if np.isfinite(gradient[0]).any() else math.inf
+    evidence = {"layers": gradient.shape[1], "first layer over last": share}
+    evidence["largest, at the start"] = largest
+    learned = (run.accuracies[0] or 0.0) > 0.9
+    if (share < 1 / APART or largest < FAINT) and not learned:
+        return Finding(
+            "vanishing gradients",
+            evidence,
+            f"The gradient of the first layer is {share:.2g} of the last one's, and the largest "
+            f"of any layer was {largest:.1g} at the start: the first layers hardly learn.",
+            "init='he' with init_scale=1, norm='batch', or activation='relu'",
+        )
+    if share > APART or largest > LOUD:
         return Finding(
             "exploding gradients",
-            {"first layer over last": share, "layers": run.layers.gradient.shape[1]},
-            f"On their way from the last layer to the first gradients grow {share:.2g} times.",
+            evidence,
+            f"The gradient of the first layer is {share:.2g} times the last one's, and the largest "
+            f"of any layer was {largest:.2g} at the start: layers multiply what passes.",
             "init='he' with init_scale=1 (or lower), norm='batch', or clip_norm=1",
         )
     return None
-
-
-def _vanishing(share: float, run: Observed) -> Finding:
-    assert run.layers is not None
-    return Finding(
-        "vanishing gradients",
-        {"first layer over last": share, "layers": run.layers.gradient.shape[1]},
-        f"The gradient of the first layer is {share:.2g} of the last one's: the first layers "
-        f"hardly learn.",
-        "init='he' with init_scale=1, norm='batch', or activation='relu'",
-    )
 
 
 def update_ratio(run: Observed) -> Finding | None:

@@ -9,7 +9,7 @@ from jaxnet.diagnosis.finding import Finding, Observed
 from jaxnet.sweeps.replicates import Replicates
 
 WIGGLE = 0.3  # of the loss from step to step
-PENALTY = 0.5  # share of the loss
+PENALTY = 0.33  # share of the loss
 DIVERGED = 0.4  # share of the runs
 
 
@@ -22,7 +22,9 @@ def noisy_batches(run: Observed) -> Finding | None:
     wiggle = float(np.std(np.diff(late))) / math.sqrt(2)
     level = float(np.mean(late))
     train, _ = run.accuracies
-    if level <= 0 or wiggle < WIGGLE * level or train > 0.95:
+    # What is nearly learned has a small loss, of which any jump is a large part.
+    learned = 0.25 * (run.expected_start or float(run.losses[0]))
+    if wiggle < WIGGLE * level or level < learned or train > 0.95:
         return None
     size = run.settings.get("batch_size", 0)
     evidence = {"from step to step": wiggle, "mean loss": level}
@@ -47,7 +49,7 @@ def heavy_penalty(run: Observed) -> Finding | None:
     expected = run.expected_start
     # So strong a penalty that the weights are gone leaves a small one, and a loss like chance.
     flattened = expected is not None and first > PENALTY and run.data_loss(-1) > 0.95 * expected
-    if share < PENALTY and not flattened:
+    if (share < PENALTY or run.accuracies[0] > 0.9) and not flattened:
         return None
     return Finding(
         "regularization dominates",

@@ -126,7 +126,7 @@ def _activations(
         norm=structure.norm,
         dtype=parameter_dtype(structure),
     )
-    each = len(layers) // max(1, len(structure.hidden))  # affine, norm, activation
+    each = (len(layers) - 1) // max(1, len(structure.hidden))  # affine, norm, activation
     return [
         serial(*layers[: each * (i + 1)]).forward(params, state, x, key=None, train=True)[0]
         for i in range(len(structure.hidden))

@@ -1,0 +1,53 @@
+"""Why one step size is not enough: the error of difference quotients over the step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxnet.errors import ConfigurationError
+from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
+
+
+def error_ladder(
+    f: Callable[[Any], Any], x: Any, derivative: float, *, direction: Any = None, title: str = ""
+) -> Figure:
+    """Draw the relative error of (f(x + h·v) − f(x − h·v)) / 2h over h, in float64.
+
+    `f` takes one array and returns a scalar; v is `direction` (default: ones over √n) and
+    `derivative` the one to compare with, along v. Two lines say what to expect: rounding,
+    ε|f|/(h·|derivative|), and truncation, which falls with h². A right derivative gives a valley
+    as deep as the two lines allow; a wrong one a floor at its own error. Raises ConfigurationError
+    for a derivative that is 0 or not finite: there is no relative error.
+    """
+    if not np.isfinite(derivative) or derivative == 0:
+        raise ConfigurationError(
+            f"expected a derivative that is finite and not 0, got {derivative}: choose another "
+            f"direction"
+        )
+    steps = 10.0 ** np.arange(-12, 0.1, 0.5)
+    with jax.enable_x64(True):
+        point = jnp.asarray(np.asarray(x, np.float64))
+        along = jnp.ones_like(point) if direction is None else jnp.asarray(direction, point.dtype)
+        if direction is None:
+            along = along / np.sqrt(max(1, point.size))
+        value = abs(float(f(point)))
+        quotients = np.array(
+            [(float(f(point + h * along)) - float(f(point - h * along))) / (2 * h) for h in steps]
+        )
+    errors = np.abs(quotients - derivative) / abs(derivative)
+    rounding = np.finfo(np.float64).eps * value / (steps * abs(derivative))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    shown = np.maximum(errors, 1e-17)  # an exact quotient has no logarithm
+    at = int(np.argmin(shown))
+    axes.loglog(steps, shown, "o-", color=BLUE, ms=4, label="error of the quotient")
+    axes.loglog(steps, np.maximum(rounding, 1e-17), "--", color=GREY, label="rounding, ε|f|/h")
+    axes.loglog(steps[at], shown[at], "D", color=ORANGE, ms=8, label=f"least: {shown[at]:.0e}")
+    axes.set(xlabel="step h", ylabel="relative error")
+    finish(axes)
+    set_title(figure, title)
+    return figure
