@@ -37,7 +37,7 @@ def optimizer_comparison(runs: Mapping[str, History], *, title: str = "") -> Fig
             grid[0].plot(x, total / count, lw=1.5, **look)
             seen.append(y)
         val = history.val_accuracy
-        best = f"{np.nanmax(val):.3f}" if np.isfinite(val).any() else "diverged"
+        best = f"{np.nanmax(val):.3f}" if there.all() and np.isfinite(val).any() else "diverged"
         marked = {**look, "marker": MARKERS[i % len(MARKERS)], "ms": 4}
         grid[1].plot(history.evaluated, history.train_accuracy, **marked)
         grid[2].plot(history.evaluated, val, **marked, label=f"{name} ({best})")

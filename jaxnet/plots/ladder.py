@@ -18,9 +18,9 @@ def error_ladder(
     """Draw the relative error of (f(x + h·v) − f(x − h·v)) / 2h over h, in float64.
 
     `f` takes one array and returns a scalar; v is `direction` (default: ones over √n) and
-    `derivative` the one to compare with, along v. Two lines say what to expect: rounding,
-    ε|f|/(h·|derivative|), and truncation, which falls with h². A right derivative gives a valley
-    as deep as the two lines allow; a wrong one a floor at its own error. Raises ConfigurationError
+    `derivative` the one to compare with, along v. The dashed line is what rounding costs,
+    ε|f|/(h·|derivative|); truncation falls with h². A right derivative gives a valley where the two
+    meet, a wrong one a floor at its own error. Raises ConfigurationError
     for a derivative that is 0 or not finite: there is no relative error.
     """
     if not np.isfinite(derivative) or derivative == 0:

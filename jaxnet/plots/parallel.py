@@ -24,9 +24,9 @@ def parallel_coordinates(
     """Draw each configuration as a line through its values, ending at its accuracy.
 
     `columns` maps a hyperparameter to its value in each configuration. Up to 12 values stand
-    evenly, more by size, on a log scale where they are positive and span decades. The lines of the best
-    are drawn last and thickest; the diverged are dashed and end below the accuracies. Raises
-    ConfigurationError for columns of different lengths, or none.
+    evenly, more by size, on a log scale where they are positive and span decades. The
+    lines of the best are drawn last and thickest; the diverged are dashed and end below the
+    accuracies. Raises ConfigurationError for columns of different lengths, or none.
     """
     check_lengths({**columns, "accuracy": accuracy, "diverged": diverged})
     if not columns:
