@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from jaxnet.data import Examples
 from jaxnet.sweeps.trained import AnyNetwork
@@ -47,7 +47,11 @@ class Judged:
 
 def judge(network: AnyNetwork, examples: Examples) -> Judged:
     """Return what a network says of these examples."""
-    scores = network.scores(examples.images).astype(np.float64)
+    return judge_scores(network.scores(examples.images).astype(np.float64), examples)
+
+
+def judge_scores(scores: Float64[np.ndarray, "n classes"], examples: Examples) -> Judged:
+    """Return what these scores say of the examples."""
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     predicted = scores.argmax(axis=1)
     confidence = 1 / shares.sum(axis=1)  # the largest share is exp(0) of the sum
