@@ -85,7 +85,7 @@ def edge_of_range(settings: Sequence[Replicates], axes: Sequence[str]) -> Findin
         return None
     ends = {}
     for name in axes:
-        values = sorted({v for s in settings if _number(v := s.settings.get(name))})
+        values = _numbers(settings, name)
         value = best.settings.get(name)
         # Three values from which an end is told from a middle; many are random draws.
         if 3 <= len(values) <= 20 and value in (values[0], values[-1]):
@@ -111,7 +111,7 @@ def much_diverged(settings: Sequence[Replicates], axes: Sequence[str]) -> Findin
         return None
     evidence, change = {"diverged": bad, "of": runs}, "leave out the values that diverge"
     for name in ("learning_rate", *axes):
-        values = sorted({v for s in settings if _number(v := s.settings.get(name))})
+        values = _numbers(settings, name)
         safe = [v for v in values if _share(settings, name, v) < 0.5]
         if len(safe) < len(values) and safe and max(safe) < max(values):
             evidence[f"highest {name} at which most stay finite"] = max(safe)
@@ -126,5 +126,7 @@ def _share(settings: Sequence[Replicates], name: str, value: float) -> float:
     return sum(s.diverged for s in mine) / sum(len(s.rows) for s in mine)
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _numbers(settings: Sequence[Replicates], name: str) -> list[float]:
+    """Return the numbers that a hyperparameter takes, in order; of names none."""
+    values = {setting.settings.get(name) for setting in settings}
+    return sorted(v for v in values if isinstance(v, int | float) and not isinstance(v, bool))

@@ -1,6 +1,7 @@
 """How sure it is that the winner is one: the best settings with what their seeds say."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ def winner_reliability(
         seeds = np.array([*setting.accuracies.values()])
         low, high = setting.interval
         alike = i == 0 or setting in close
-        look = {"color": BLUE if alike else GREY, "mfc": BLUE if alike else "white"}
+        look: dict[str, Any] = {"color": BLUE if alike else GREY, "mfc": BLUE if alike else "white"}
         reach = None if np.isnan(low) else [[setting.mean - low], [high - setting.mean]]
         axes.plot(seeds, np.full(len(seeds), i - 0.22), "|", color=GREY, ms=7)
         axes.errorbar([setting.mean], [i], xerr=reach, fmt="o", ms=7, capsize=3, **look)

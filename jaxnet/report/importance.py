@@ -28,13 +28,15 @@ def importance(
     if len(names) == 1:
         return {names[0]: 1.0}
     import optuna
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
     from optuna.trial import create_trial
 
     # Levels, not sizes: on a grid the spacing is the user's, and names have none. Many different
     # numbers are ranked into twelve bins first.
     levels = {name: _levels(columns[name]) for name in names}
-    distributions = {name: CategoricalDistribution(sorted(set(levels[name]))) for name in names}
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(sorted(set(levels[name]))) for name in names
+    }
     trials, talk = [], optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():

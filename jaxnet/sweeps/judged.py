@@ -70,4 +70,4 @@ def _pixels(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8 or not images.size:
         return images.astype(np.uint8)
     low, high = images.min(), images.max()
-    return np.uint8(255 * (images - low) / (high - low if high > low else 1))
+    return (255 * (images - low) / (high - low if high > low else 1)).astype(np.uint8)
