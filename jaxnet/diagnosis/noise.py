@@ -109,7 +109,8 @@ def much_diverged(settings: Sequence[Replicates], axes: Sequence[str]) -> Findin
     runs, bad = sum(len(s.rows) for s in settings), sum(s.diverged for s in settings)
     if bad < DIVERGED * runs:
         return None
-    evidence, change = {"diverged": bad, "of": runs}, "leave out the values that diverge"
+    evidence: dict[str, float] = {"diverged": bad, "of": runs}
+    change = "leave out the values that diverge"
     for name in ("learning_rate", *axes):
         values = _numbers(settings, name)
         safe = [v for v in values if _share(settings, name, v) < 0.5]
@@ -128,5 +129,5 @@ def _share(settings: Sequence[Replicates], name: str, value: float) -> float:
 
 def _numbers(settings: Sequence[Replicates], name: str) -> list[float]:
     """Return the numbers that a hyperparameter takes, in order; of names none."""
-    values = {setting.settings.get(name) for setting in settings}
-    return sorted(v for v in values if isinstance(v, int | float) and not isinstance(v, bool))
+    values = (setting.settings.get(name) for setting in settings)
+    return sorted({v for v in values if isinstance(v, int | float) and not isinstance(v, bool)})

@@ -34,7 +34,7 @@ def importance(
     # Levels, not sizes: on a grid the spacing is the user's, and names have none. Many different
     # numbers are ranked into twelve bins first.
     levels = {name: _levels(columns[name]) for name in names}
-    distributions: dict[str, BaseDistribution] = {
+    choices: dict[str, BaseDistribution] = {
         name: CategoricalDistribution(sorted(set(levels[name]))) for name in names
     }
     trials, talk = [], optuna.logging.get_verbosity()
@@ -44,7 +44,7 @@ def importance(
         study = optuna.create_study(direction="maximize")
         for i, value in enumerate(worth):
             params = {name: levels[name][i] for name in names}
-            trials.append(create_trial(params=params, distributions=distributions, value=value))
+            trials.append(create_trial(params=params, distributions=choices, value=value))
         study.add_trials(trials)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
         found = evaluator.evaluate(study)

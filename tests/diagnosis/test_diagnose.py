@@ -118,8 +118,8 @@ def test_a_sweep_is_judged_as_a_whole(tiny):
     }
     assert "best at the edge" not in found  # beyond the best rate all diverge: no edge
     assert "ranking within noise" in found  # the two penalties are one
-    space = jaxnet.grid(learning_rate=[1e-2, 1e-3, 1e-4])
-    found = diagnose(jaxnet.sweep(space, tiny, steps=60, hidden=(5,), batch_size=50))
+    space = jaxnet.grid(learning_rate=[1e-2, 1e-3, 1e-4], hidden=[[5], [6]])
+    found = diagnose(jaxnet.sweep(space, tiny, steps=60, batch_size=50))
     edge = next(finding for finding in found if finding.name == "best at the edge")
     assert "higher learning_rate" in edge.change
 
