@@ -101,7 +101,7 @@ function axisCharts(sweep) {
     if (anyBad) data.push({ x: bad.map((l) => l.x), y: bad.map(() => 0), yaxis: "y2", mode: "markers+text", name: "diverged, of all",
       marker: { symbol: "x", size: 7, color: colour("orange") }, text: bad.map((l) => `${l.diverged}/${l.runs}`), textposition: "top center", textfont: { size: 10 }, cliponaxis: false, hoverinfo: "skip" });
     const ticks = axis.levels.length <= 12 || !axis.numeric ? { tickvals: axis.levels.map((l) => l.x), ticktext: axis.levels.map((l) => l.label) } : {};
-    return { data, layout: { xaxis: { type: axis.log ? "log" : "linear", ...ticks }, yaxis: { title: { text: "validation accuracy" }, domain: [anyBad ? 0.16 : 0, 1] },
+    return { data, layout: { xaxis: { type: axis.log ? "log" : "linear", anchor: "free", position: 0, ...ticks }, yaxis: { title: { text: "validation accuracy" }, domain: [anyBad ? 0.16 : 0, 1] },
       yaxis2: { domain: [0, 0.1], visible: false, range: [-1, 1] }, margin: { l: 56, r: 12, t: 8, b: 36 } } };
   }, { height: 270, label: `validation accuracy over ${axis.name}` }))));
 }
@@ -312,7 +312,7 @@ function costs(run) {
   const work = run.work, lines = [];
   if (work && work.training_seconds) {
     lines.push(`Training took ${short(work.training_seconds)} s, of which ${short(work.first_call_seconds)} s were first calls, which compile.`);
-    if (work.gflops) lines.push(`Products ran at ${short(work.gflops)} GFLOP/s, ${Math.round((100 * work.gflops) / work.ceiling_gflops)} % of what one large float32 product reaches on this machine (${short(work.ceiling_gflops)} GFLOP/s); evaluations take time and count as no products.`);
+    if (work.gflops) lines.push(`Products ran at ${short(work.gflops)} GFLOP/s, ${Math.round((100 * work.gflops) / work.ceiling_gflops)} % of what one large float32 product reaches on this machine (${short(work.ceiling_gflops)} GFLOP/s); evaluations take time and count as no products, and other work on the machine meanwhile distorts both.`);
   }
   return element("div", {}, ...(lines.length ? [element("p", {}, lines.join(" "))] : []), ...(run.plan ? [element("pre", {}, run.plan)] : []));
 }
