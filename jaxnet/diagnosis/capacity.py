@@ -32,11 +32,10 @@ def underfit(run: Observed) -> Finding | None:
     if run.diverged or math.isnan(train) or math.isnan(val) or not run.enough:
         return None
     start = float(np.median(run.part(0, 0.05)))
-    before, after = float(np.mean(run.part(0.5, 0.75))), float(np.mean(run.part(0.75, 1)))
-    flat = before - after < 0.02 * after  # of what is left
+    after = float(np.mean(run.part(0.75, 1)))
     learned = start - after > 0.05 * start
     error = math.sqrt(max(val * (1 - val), 0) / run.validation) if run.validation else 0.0
-    if train - val > 0.02 + 2 * error or train > 0.9 or not flat or not learned:
+    if train - val > 0.02 + 2 * error or train > 0.9 or not run.flat or not learned:
         return None
     return Finding(
         "capacity too low",

@@ -99,6 +99,13 @@ class Observed:
         return self.losses[first : max(first + 1, math.ceil(end * n))]
 
     @property
+    def flat(self) -> bool:
+        """Whether the loss has stopped falling: surely by less than 5 % from the third quarter on."""
+        before, after = self.part(0.5, 0.75), self.part(0.75, 1)
+        error = math.hypot(*(np.std(np.diff(p)) / math.sqrt(2 * len(p)) for p in (before, after)))
+        return bool(before.mean() - after.mean() + 2 * error < 0.05 * after.mean())
+
+    @property
     def expected_start(self) -> float | None:
         """The data loss of scores that tell nothing: ln C; C − 1 (margin 1); squared error: 1."""
         loss = self.settings.get("loss", "softmax")

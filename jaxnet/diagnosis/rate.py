@@ -101,8 +101,7 @@ def plateau(run: Observed) -> Finding | None:
     before, after = float(np.mean(run.part(0.5, 0.75))), float(np.mean(run.part(0.75, 1)))
     train, _ = run.accuracies
     fell, late = start - after, before - after
-    # Of what is left, not of what it fell: late progress is small beside the first steps' always.
-    if fell < 0.05 * start or not train < 0.9 or late > 0.02 * after:
+    if fell < 0.05 * start or not train < 0.9 or not run.flat:
         return None
     if run.settings.get("schedule", "constant") != "constant":
         return None  # a rate that falls to nothing ends so

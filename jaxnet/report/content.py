@@ -249,10 +249,9 @@ def _curves(row: Row) -> dict[str, Any]:
 
 
 def _judged(run: Recorded) -> dict[str, Any] | None:
-    judged, network = run.judged, run.network
-    if judged is None or run.classes is None:
+    judged, names = run.judged, run.class_names
+    if judged is None or names is None:
         return None
-    names = [str(i) for i in range(run.classes)] if network is None else list(network.class_names)
     mistakes = [
         {
             "row": int(i),
@@ -263,7 +262,7 @@ def _judged(run: Recorded) -> dict[str, Any] | None:
         }
         for i, picture in zip(judged.mistakes, tiles(judged.images), strict=True)
     ]
-    counts = judged.confusion(run.classes)
+    counts = judged.confusion(len(names))
     return {"names": names, "confusion": counts, "mistakes": mistakes, "n": len(judged.labels)}
 
 

@@ -1,5 +1,6 @@
 """What a run folder knows, read back; of a run that is still going, what is committed so far."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, re
 from jaxnet.sweeps.results import middle_row
 from jaxnet.sweeps.rows import Row, swept
 from jaxnet.sweeps.store import Result, read_store
+from jaxnet.tensors import read_metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +77,25 @@ class Recorded:
             return self.summary["noise"]
         return noise_note(self.settings, validation=self.validation)
 
-    @property
-    def classes(self) -> int | None:
-        """How many classes there are, if a network or the data tell."""
-        if self.network is not None:
-            return len(self.network.class_names)
+    @cached_property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, from the best network's file, else from the data."""
         try:
-            return len(load(self.config["data"]["name"]).class_names)
+            described = read_metadata(self.folder / "best.safetensors")
+            # A user's model is described under another name; its functions are not needed here.
+            text = described.get("jaxnet") or described["jaxnet model"]
+            return tuple(json.loads(text)["class_names"])
+        except (DataError, KeyError, ValueError):
+            pass
+        try:
+            return load(self.config["data"]["name"]).class_names
         except (JaxnetError, KeyError):
             return None
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are, if that is known."""
+        return None if self.class_names is None else len(self.class_names)
 
 
 def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:

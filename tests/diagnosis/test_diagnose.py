@@ -30,18 +30,17 @@ FAULTS = {
     "learning rate too low": (SMALL, {"learning_rate": 1e-4}),
     "loss stands still": (SMALL, {"learning_rate": 1e-7}),
     "regularization dominates": (SMALL, {"learning_rate": 3e-2, "l2": 0.5}),
-    "overfitting": (SMALL, {"learning_rate": 1e-1, "train": 300, "steps": 400}),
+    "overfitting": (SMALL, {"learning_rate": 1e-1, "steps": 800}),
     "vanishing gradients": (DEEP, {"init_scale": 0.1, "learning_rate": 3e-2}),
     "exploding gradients": (DEEP, {"init_scale": 10.0, "learning_rate": 1e-8}),
     "dead relu units": (SMALL, {"preprocessing": "none", "learning_rate": 1e-2}),
     "initial loss too high": (SMALL, {"preprocessing": "none", "learning_rate": 1e-6}),
     "noisy minibatches": (SMALL, {"batch_size": 2, "learning_rate": 1e-2, "steps": 300}),
-    "capacity too low": (SMALL, {"hidden": (1,), "learning_rate": 3e-2, "steps": 600}),
+    "capacity too low": (SMALL, {"hidden": (1,), "learning_rate": 3e-2, "steps": 1000}),
 }
 HEALTHY = {
     "sgd": (SMALL, {"learning_rate": 3e-2}),
     "deep": (DEEP, {"learning_rate": 3e-2}),
-    "svm": (SMALL, {"loss": "svm", "learning_rate": 1e-2}),
     "decaying rate": (SMALL, {"schedule": "cosine", "learning_rate": 5e-2, "l2": 1e-3}),
 }
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -123,6 +124,26 @@ def test_a_single_run_shows_its_layers(single):
     weights = single.network.params["affine_1"]["w"]
     size = float(np.sqrt(np.mean(weights**2)))
     assert single.layers.weight[-1, 0] == pytest.approx(size, rel=1e-5)
+
+
+def test_a_users_model_has_a_report_too(data, tmp_path):
+    def init(key):
+        return jax.random.normal(key, (12, 3)) / 4
+
+    def loss(params, x, labels, key):
+        scores = x.reshape(len(x), -1) @ params
+        return -jax.nn.log_softmax(scores)[jax.numpy.arange(len(x)), labels].mean(), scores
+
+    space = jaxnet.grid(learning_rate=[0.1, 0.01])
+    out = tmp_path / "run"
+    result = jaxnet.sweep(space, data, model=jaxnet.Model(init, loss), steps=20, out=out)
+    (run,) = held(out / "report.html")["runs"]
+    assert run["judged"]["names"] == list(data.class_names)
+    assert run["best"]["id"] == result.best.id
+    assert run["weights"] is None  # what are the weights of its first layer?
+    (out / "report.html").unlink()
+    (again,) = held(jaxnet.write_report([out]))["runs"]  # the functions are not in the folder
+    assert sorted(again["table"]["columns"][-2]) == sorted(run["table"]["columns"][-2])
 
 
 def test_the_command_reads_the_folder_back(swept, single, tmp_path, capsys, run):
