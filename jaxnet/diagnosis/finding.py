@@ -100,7 +100,7 @@ class Observed:
 
     @property
     def flat(self) -> bool:
-        """Whether the loss has stopped falling: surely by less than 5 % from the third quarter on."""
+        """Whether the loss has stopped falling: surely below 5 % from the third quarter on."""
         before, after = self.part(0.5, 0.75), self.part(0.75, 1)
         error = math.hypot(*(np.std(np.diff(p)) / math.sqrt(2 * len(p)) for p in (before, after)))
         return bool(before.mean() - after.mean() + 2 * error < 0.05 * after.mean())
