@@ -8,10 +8,22 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 
-from jaxnet.compose import Layer, serial
+from jaxnet.compose import Layer, concat, identity, residual, serial
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import activation as activation_layer
-from jaxnet.layers import affine, batchnorm, dropout, first_units, layernorm
+from jaxnet.layers import (
+    affine,
+    batchnorm,
+    conv2d,
+    dropout,
+    first_units,
+    global_average_pool,
+    group_norm,
+    layernorm,
+    max_pool,
+    relu,
+    spatial_batchnorm,
+)
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import LOSSES, add_l2, check_labels, l2_penalty
 
@@ -111,6 +123,68 @@ def fully_connected_layers(
 def two_layer(hidden: int, classes: int, *, init_scale: ScalarLike = 1e-4) -> Layer:
     """Return affine – relu – affine, weights of deviation `init_scale`: the course's first net."""
     return fully_connected((hidden,), classes, init="normal", init_scale=init_scale)
+
+
+def inception_resnet(
+    classes: int,
+    *,
+    channels: int = 1,
+    filters: int = 64,
+    branches: tuple[int, int, int, int, int, int] = (32, 64, 64, 64, 64, 16),
+    norm: str = "none",
+    dropout_rate: ScalarLike | None = None,
+    init: str = "glorot",
+    init_scale: ScalarLike = 1.0,
+    dtype: DTypeLike = jnp.float32,
+) -> Layer:
+    """Return residual block – pool – Inception module – pool – global average – affine.
+
+    For images [batch, height, width, `channels`]; pools are maxima over 2×2.
+    The block: relu(conv 3×3 – relu – conv 3×3 + shortcut), of `filters` channels; the shortcut is
+    conv 1×1 – relu where `channels` differs from them, else the identity. The module puts side by
+    side, relu after each convolution: conv 1×1 | 1×1 – 3×3 | 1×1 – 5×5 | max-pool 3×3 of stride
+    1 – 1×1, with `branches` channels in this order. He et al. 2016; Szegedy et al. 2015.
+
+    `norm` "batch" puts spatial batch normalization before the relu of each convolution and at the
+    end of the block's branch; "layer" group normalization of one group. `dropout_rate` drops
+    channels' averages before the affine layer. Numbers may be traced.
+
+    >>> net = inception_resnet(10)
+    >>> params, state, output_shape = net.init(jax.random.key(0), (28, 28, 1))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params)), output_shape
+    (190394, (10,))
+    """
+    norms = {
+        "none": None,
+        "batch": lambda: spatial_batchnorm(dtype=dtype),
+        "layer": lambda: group_norm(1, dtype=dtype),
+    }
+    if norm not in norms:
+        raise ConfigurationError(unknown("norm", norm, norms))
+    normalize = norms[norm]
+
+    def conv(outputs: int, kernel: int) -> list[Layer]:
+        layer = conv2d(outputs, kernel, init=init, scale=init_scale, dtype=dtype)
+        return [layer] if normalize is None else [layer, normalize()]
+
+    def conv_relu(outputs: int, kernel: int) -> list[Layer]:
+        return [*conv(outputs, kernel), relu()]
+
+    block = residual(
+        serial(*conv_relu(filters, 3), *conv(filters, 3)),
+        identity() if channels == filters else serial(*conv_relu(filters, 1)),
+    )
+    plain, inner_3, outer_3, inner_5, outer_5, pooled = branches
+    module = concat(
+        serial(*conv_relu(plain, 1)),
+        serial(*conv_relu(inner_3, 1), *conv_relu(outer_3, 3)),
+        serial(*conv_relu(inner_5, 1), *conv_relu(outer_5, 5)),
+        serial(max_pool(3, 1, "same"), *conv_relu(pooled, 1)),
+    )
+    drop = [] if dropout_rate is None else [dropout(dropout_rate)]
+    head = affine(classes, init=init, scale=init_scale, dtype=dtype)
+    body = [block, relu(), max_pool(), module, max_pool(), global_average_pool()]
+    return serial(*body, *drop, head)
 
 
 class LossAndGrad(NamedTuple):

@@ -1,0 +1,154 @@
+"""Windows that slide over images: where each lies, for convolution and pooling alike."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.layers.layer import Shape
+
+Pair = tuple[int, int]
+Size = int | Pair
+Padding = str | int | tuple[Pair, Pair]
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `size` every `stride` positions of an image `[*image]` padded by `pads`.
+
+    Every field has one entry an axis: height, then width. `pads` are (before, after); windows
+    that would reach beyond the padded image do not exist. Hashable and static: no leaf of a tree.
+    """
+
+    image: Pair
+    size: Pair
+    stride: Pair
+    pads: tuple[Pair, Pair]
+
+    @property
+    def count(self) -> Pair:
+        """Return how many windows there are along each axis: the size of the output."""
+        height, width = (
+            (n + sum(pads) - size) // stride + 1
+            for n, size, stride, pads in zip(
+                self.image, self.size, self.stride, self.pads, strict=True
+            )
+        )
+        return height, width
+
+    @property
+    def span(self) -> Pair:
+        """Return, along each axis, from the first position of the first window to the last's."""
+        height, width = ((n - 1) * s + 1 for n, s in zip(self.count, self.stride, strict=True))
+        return height, width
+
+    def axes(self) -> Iterator[tuple[int, int, int, Pair]]:
+        """Give image, size, span and pads of each axis."""
+        return zip(self.image, self.size, self.span, self.pads, strict=True)
+
+    def pad(self, x: Array, value: float = 0.0) -> Array:
+        """Return x [batch, height, width, channels] with its border."""
+        border = [(0, 0, 0), *((*pads, 0) for pads in self.pads), (0, 0, 0)]
+        return lax.pad(x, jnp.asarray(value, x.dtype), border)
+
+    def offsets(self) -> Iterator[Pair]:
+        """Give each position within a window, row by row."""
+        for row in range(self.size[0]):
+            for column in range(self.size[1]):
+                yield row, column
+
+    def at(self, padded: Array, offset: Pair) -> Array:
+        """Return what lies at this offset of every window, [batch, *count, channels]."""
+        return along(self.columns(padded, offset[1]), offset[0], self.span[0], self.stride[0], 1)
+
+    def columns(self, padded: Array, column: int) -> Array:
+        """Return what lies in this column of every window, for all rows of the padded image."""
+        return along(padded, column, self.span[1], self.stride[1], 2)
+
+    def back(self, values: Array, offset: Pair) -> Array:
+        """Put values [batch, *count, channels] back at this offset of their windows: `at` transposed.
+
+        Returns [batch, *image, channels], zero elsewhere; what would lie in the border is dropped.
+        """
+        border = [(0, 0, 0)]
+        for axis, place in enumerate(offset):
+            before = place - self.pads[axis][0]
+            after = self.image[axis] - before - self.span[axis]
+            border.append((before, after, self.stride[axis] - 1))
+        return lax.pad(values, jnp.zeros((), values.dtype), [*border, (0, 0, 0)])
+
+
+def along(x: Array, start: int, span: int, stride: int, axis: int) -> Array:
+    """Return x[start : start + span : stride] along an axis."""
+    return lax.slice_in_dim(x, start, start + span, stride, axis)
+
+
+def windows(layer: str, shape: Shape, size: Size, stride: Size, padding: Padding) -> Windows:
+    """Return the windows over images of `shape` [height, width, channels], or ConfigurationError.
+
+    "valid": no border. "same": ⌈n/stride⌉ windows along an axis of n, the border split evenly and
+    the odd row behind, as TensorFlow and JAX do. A number: that much on all sides. Two pairs:
+    ((top, bottom), (left, right)).
+    """
+    if len(shape) != 3:
+        raise ConfigurationError(
+            f"{layer} expects images [batch, height, width, channels], got [batch, "
+            f"{', '.join(map(str, shape))}]: reshape them, or put this layer before flatten"
+        )
+    image = (shape[0], shape[1])
+    size, stride = pair(layer, "window", size), pair(layer, "stride", stride)
+    found = Windows(image, size, stride, _pads(layer, image, size, stride, padding))
+    if min(found.count) < 1:
+        raise ConfigurationError(
+            f"{layer}: a window of {size[0]}×{size[1]} does not fit into an image of "
+            f"{image[0]}×{image[1]} with padding {padding!r}: shrink it, or pad more"
+        )
+    return found
+
+
+def pair(layer: str, what: str, value: Any) -> Pair:
+    """Return a size given as one number or as two, one an axis, or raise ConfigurationError."""
+    sizes = (value, value) if isinstance(value, Integral) else value
+    if (
+        not isinstance(sizes, tuple)
+        or len(sizes) != 2
+        or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in sizes)
+    ):
+        raise ConfigurationError(
+            f"{layer}: {what} should be a whole number from 1 up, or two of them (height, width), "
+            f"got {value!r}"
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
+def _pads(layer: str, image: Pair, size: Pair, stride: Pair, padding: Any) -> tuple[Pair, Pair]:
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise ConfigurationError(unknown(f"padding of {layer}", padding, ("same", "valid")))
+        pads = [
+            max((-(-n // s) - 1) * s + k - n, 0) if padding == "same" else 0
+            for n, k, s in zip(image, size, stride, strict=True)
+        ]
+        top, left = pads[0] // 2, pads[1] // 2
+        return (top, pads[0] - top), (left, pads[1] - left)
+    if isinstance(padding, Integral) and not isinstance(padding, bool):
+        padding = ((padding, padding),) * 2
+    try:
+        (top, bottom), (left, right) = padding
+        numbers = [int(n) for n in (top, bottom, left, right)]
+        sound = min(numbers) >= 0 and numbers == [top, bottom, left, right]
+    except (TypeError, ValueError):
+        numbers, sound = [], False
+    if not sound:
+        raise ConfigurationError(
+            f"{layer}: padding should be 'same', 'valid', a whole number from 0 up, or "
+            f"((top, bottom), (left, right)), got {padding!r}"
+        )
+    return (numbers[0], numbers[1]), (numbers[2], numbers[3])
