@@ -51,6 +51,9 @@ from .models import (
     fully_connected as fully_connected,
 )
 from .models import (
+    inception_resnet as inception_resnet,
+)
+from .models import (
     loss_and_grad as loss_and_grad,
 )
 from .models import (

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 # The options of `jaxnet train`: every setting of a run but its seed. Names and numbers are checked
 # by `jaxnet.configure`; here stands only what --help says.
 TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
+    "architecture": (str, "fully_connected, or inception_resnet, a net of convolutions"),
     "activation": (str, "relu, leaky_relu, tanh, sigmoid or gelu"),
     "norm": (str, "none, batch or layer"),
     "dropout": (float, "probability to drop a hidden unit"),
     "loss": (str, "softmax, svm or squared_error"),
+    "flip": (float, "of inception_resnet: probability to mirror a training image"),
+    "shift": (float, "of inception_resnet: most pixels to shift a training image by"),
     "label_smoothing": (float, "share of the target spread over all classes"),
     "l2": (float, "strength of the L2 penalty on weights"),
     "clip_norm": (float, "largest norm of a gradient, 0 for any"),

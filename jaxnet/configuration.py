@@ -37,19 +37,22 @@ class Structure:
     `hidden` lists the widths of the hidden layers: `(50,)` is the two-layer net, `()` the linear
     classifier. `optimizer` is a name, or a function `(learning_rate, numbers) ->
     optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays.
-    `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor cores'
-    10-bit mantissa where the device has it), "float64" (all of it). `model` is a user's own, in
-    place of the network that the settings from `hidden` to `init` describe.
+    `architecture` "inception_resnet" is a net for images of which `hidden` and `activation` are no
+    part. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor
+    cores' 10-bit mantissa where the device has it), "float64" (all of it). `model` is a user's own,
+    in place of the network that the settings from `architecture` to `init` describe.
     """
 
     model: Model | None = None
     arguments: tuple[tuple[str, Any], ...] = ()  # the static ones of the model; not a setting
 
+    architecture: str = "fully_connected"
     hidden: tuple[int, ...] = (100,)
     activation: str = "relu"
     norm: str = "none"
     uses_dropout: bool = False  # derived from the dropout rate; not a setting
     uses_clipping: bool = False  # derived from clip_norm; not a setting
+    uses_augmentation: bool = False  # derived from flip and shift; not a setting
     padded: bool = False  # hidden layers held wider than they are; not a setting
     loss: str = "softmax"
     l2_convention: str = "half"
@@ -63,6 +66,16 @@ class Structure:
     precision: str = "float32"
     backward: str = "manual"
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether inputs are images [height, width, channels], not rows of features."""
+        return self.model is not None or self.is_convolutional
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether this is a net of jaxnet's own with convolutions."""
+        return self.model is None and self.architecture != "fully_connected"
+
 
 @dataclass(frozen=True)
 class FixedOptimizer:
@@ -75,7 +88,15 @@ class FixedOptimizer:
         return self.transformation
 
 
+# Architecture -> the numbers that it alone has.
+ARCHITECTURES: dict[str, dict[str, float]] = {
+    "fully_connected": {},
+    "inception_resnet": {"flip": 0.0, "shift": 0.0},
+}
+_FULLY_CONNECTED_ONLY = ("hidden", "activation")
+
 NAMES: dict[str, tuple[str, ...]] = {
+    "architecture": tuple(ARCHITECTURES),
     "activation": tuple(ACTIVATIONS),
     "norm": NORMS,
     "loss": tuple(LOSSES),
@@ -101,10 +122,10 @@ COMMON_NUMBERS: dict[str, float] = {
 
 # What describes jaxnet's own networks and their loss: of no use with a model of the user's.
 OWN_SETTINGS = (
-    *("hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
-    *("l2", "init_scale", "dropout", "label_smoothing"),
+    *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
+    *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
 )
-DERIVED = ("uses_dropout", "uses_clipping", "padded", "arguments")
+DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "arguments")
 
 # name -> (lowest, highest, whether the highest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -114,6 +135,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "init_scale": (0, math.inf, False),
     "dropout": (0, 1, False),
     "label_smoothing": (0, 1, False),
+    "flip": (0, 1, True),  # a probability
+    "shift": (0, math.inf, False),  # pixels
     "clip_norm": (0, math.inf, False),
     "warmup_steps": (0, math.inf, False),
     "momentum": (0, 1, False),
@@ -150,6 +173,8 @@ class Configuration:
             static["optimizer"] = getattr(structure.optimizer, "__name__", "custom")
         if structure.model is None:
             del static["model"]
+            unused = _FULLY_CONNECTED_ONLY if structure.is_convolutional else ("architecture",)
+            static = {name: value for name, value in static.items() if name not in unused}
             return {**static, **self.numbers, "seed": self.seed}
         static = {name: value for name, value in static.items() if name not in OWN_SETTINGS}
         static |= {"model": structure.model.name, **dict(structure.arguments)}
@@ -157,12 +182,15 @@ class Configuration:
 
 
 def _all_numbers() -> dict[str, list[str]]:
-    """Every numeric setting -> the optimizers and schedules that use it (empty: all runs do)."""
+    """Every numeric setting -> the parts of a run that use it (empty: all runs do)."""
     users: dict[str, list[str]] = {name: [] for name in COMMON_NUMBERS}
     for table in (OPTIMIZERS, SCHEDULES):
         for user, rule in table.items():
             for name in rule.hyperparameters:
                 users.setdefault(name, []).append(user)
+    for architecture, own in ARCHITECTURES.items():
+        for name in own:
+            users.setdefault(name, []).append(architecture)
     return users
 
 
@@ -200,6 +228,7 @@ def configure(**settings: Any) -> Configuration:
         structure,
         uses_dropout=numbers.get("dropout", 0) > 0,
         uses_clipping=numbers["clip_norm"] > 0,
+        uses_augmentation=numbers.get("flip", 0) > 0 or numbers.get("shift", 0) > 0,
         arguments=tuple((n, v) for n, v in arguments.items() if not isinstance(v, float)),
     )
     numbers |= {name: value for name, value in arguments.items() if isinstance(value, float)}
@@ -261,6 +290,9 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
     if chosen.get("variance") is not None:
         chosen["variance"] = _number("variance", chosen["variance"])
     structure = Structure(**chosen)
+    if structure.is_convolutional:
+        _check_images(structure, chosen)
+        structure = dataclasses.replace(structure, hidden=())
     extent = (structure.components, structure.variance)
     if structure.preprocessing == "pca" and extent.count(None) != 1:
         raise ConfigurationError(
@@ -273,6 +305,20 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
             f"{structure.preprocessing!r}: remove them"
         )
     return structure
+
+
+def _check_images(structure: Structure, chosen: Mapping[str, Any]) -> None:
+    for name in _FULLY_CONNECTED_ONLY:
+        if name in chosen:
+            raise ConfigurationError(
+                f"{name} is no setting of architecture {structure.architecture!r}, whose layers "
+                f"are given: remove it, or choose architecture 'fully_connected'"
+            )
+    if structure.preprocessing == "pca":
+        raise ConfigurationError(
+            f"preprocessing 'pca' leaves no images, which architecture "
+            f"{structure.architecture!r} takes: choose another"
+        )
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
@@ -293,9 +339,16 @@ def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, flo
     if not callable(structure.optimizer):
         numbers |= OPTIMIZERS[structure.optimizer].hyperparameters
     numbers |= SCHEDULES[structure.schedule].hyperparameters
+    if structure.model is None:
+        numbers |= ARCHITECTURES[structure.architecture]
     for name, users in _all_numbers().items():
         if name not in settings:
             continue
+        if name not in numbers and users[0] in ARCHITECTURES:
+            raise ConfigurationError(
+                f"{name} is used by architecture {', '.join(users)}, not by "
+                f"{structure.architecture!r}: remove it, or choose that"
+            )
         # A function as optimizer may read any number it is given.
         if name not in numbers and not callable(structure.optimizer):
             raise ConfigurationError(

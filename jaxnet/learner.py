@@ -7,17 +7,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxnet.augmentation import augment
 from jaxnet.compose import Layer
 from jaxnet.configuration import Structure
 from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Shape, Tree
-from jaxnet.models import LossAndGrad, fully_connected, loss_and_grad
+from jaxnet.models import LossAndGrad, fully_connected, inception_resnet, loss_and_grad
 from jaxnet.numerics import numerics, parameter_dtype
 
 
-def build_model(structure: Structure, numbers: dict[str, Any], classes: int) -> Layer:
+def build_model(
+    structure: Structure, numbers: dict[str, Any], input_shape: Shape, classes: int
+) -> Layer:
     """Return the network of a structure; `numbers` may be traced."""
+    if structure.is_convolutional:
+        return inception_resnet(
+            classes,
+            channels=input_shape[-1],
+            norm=structure.norm,
+            dropout_rate=numbers["dropout"] if structure.uses_dropout else None,
+            init=structure.init,
+            init_scale=numbers["init_scale"],
+            dtype=parameter_dtype(structure),
+        )
     widths = None
     if structure.padded:
         widths = [numbers[width_name(i)] for i in range(len(structure.hidden))]
@@ -53,13 +66,20 @@ def make_learner(
     """Return the learner of a structure: jaxnet's own networks, or the model of a user."""
     if structure.model is not None:
         return _foreign_learner(structure.model, dict(structure.arguments), numbers, input_shape)
-    model = build_model(structure, numbers, classes)
+    model = build_model(structure, numbers, input_shape, classes)
+
+    def inputs(x):
+        return x.reshape(x.shape[0], *input_shape)
 
     def init(key):
         params, state, _ = model.init(key, input_shape)
         return params, state
 
     def gradient(params, state, x, labels, key):
+        x = inputs(x)
+        if structure.uses_augmentation:
+            key, own = jax.random.split(key)
+            x = augment(own, x, flip=numbers["flip"], shift=numbers["shift"])
         return loss_and_grad(
             model,
             params,
@@ -75,9 +95,19 @@ def make_learner(
         )
 
     def scores(params, state, x):
-        return model.forward(params, state, x, key=None, train=False)[0]
+        return model.forward(params, state, inputs(x), key=None, train=False)[0]
 
     return Learner(init, gradient, scores)
+
+
+def check_fits_images(
+    structure: Structure, numbers: Iterable[str], input_shape: Shape, classes: int
+) -> None:
+    """Raise ConfigurationError for a net of convolutions that is not for inputs of this shape."""
+    with numerics(structure.precision):
+        traced = dict.fromkeys(numbers, jnp.asarray(0.5, parameter_dtype(structure)))
+        learner = make_learner(structure, traced, input_shape, classes)
+        jax.eval_shape(learner.init, jax.random.key(0))
 
 
 def check_model(

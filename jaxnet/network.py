@@ -13,23 +13,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Shaped
 
+from jaxnet.compose import Layer
 from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError
 from jaxnet.layers.layer import Tree
-from jaxnet.models import fully_connected
+from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics
 from jaxnet.tensors import read_tensors, write_tensors
 
 ROWS = 1000  # images scored at once
+CONVOLUTION_ROWS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A fully-connected network with the preprocessing of its inputs and the names of its classes.
+    """A network with the preprocessing of its inputs and the names of its classes.
 
-    `params` and `state` are nested dicts of NumPy arrays, as `fully_connected` makes them.
-    `settings` are those it was trained with, for the record.
+    `params` and `state` are nested dicts of NumPy arrays, as `fully_connected` or the net that
+    `architecture` names makes them. `settings` are those it was trained with, for the record.
     """
 
     hidden: tuple[int, ...]
@@ -41,11 +43,19 @@ class Network:
     params: Tree
     state: Tree
     settings: dict[str, Any]
+    architecture: str = "fully_connected"
 
     def scores(self, images: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n classes"]:
         """Return the scores of raw images `[n, *input_shape]`, uint8 or floating as in training."""
         dtype = self.params["affine_1"]["w"].dtype
-        forward = _forward(self.hidden, len(self.class_names), self.activation, self.norm)
+        forward = _forward(
+            self.architecture,
+            self.input_shape,
+            self.hidden,
+            len(self.class_names),
+            self.activation,
+            self.norm,
+        )
         return _scores(
             lambda x: forward(self.params, self.state, x),
             images,
@@ -53,6 +63,7 @@ class Network:
             self.preprocessing,
             len(self.class_names),
             dtype,
+            ROWS if self.architecture == "fully_connected" else CONVOLUTION_ROWS,
         )
 
     def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:
@@ -72,6 +83,7 @@ class Network:
         for name, array in self.preprocessing.to_arrays().items():
             tensors[f"preprocessing/{name}"] = array
         description = {
+            "architecture": self.architecture,
             "hidden": self.hidden,
             "activation": self.activation,
             "norm": self.norm,
@@ -99,19 +111,29 @@ class Network:
 
     def _check_shapes(self) -> None:
         """Raise ValueError unless parameters and state are those of the network described."""
-        model = fully_connected(
-            self.hidden, len(self.class_names), activation=self.activation, norm=self.norm
+        model = _model(
+            self.architecture,
+            self.input_shape,
+            self.hidden,
+            len(self.class_names),
+            self.activation,
+            self.norm,
         )
         pixels = math.prod(self.input_shape)
         if pixels != self.preprocessing.features:
             raise ValueError(f"preprocessing of {self.preprocessing.features} pixels, not {pixels}")
         params, state = jax.eval_shape(
-            lambda key: model.init(key, self.preprocessing.output_shape)[:2], jax.random.key(0)
+            lambda key: model.init(key, self._model_input)[:2], jax.random.key(0)
         )
         expected = jax.tree.map(np.shape, {"params": params, "state": state})
         found = {"params": self.params, "state": self.state}
         if jax.tree.map(np.shape, found) != expected:
             raise ValueError("the arrays are not those of the network described")
+
+    @property
+    def _model_input(self) -> tuple[int, ...]:
+        flat = self.architecture == "fully_connected"
+        return self.preprocessing.output_shape if flat else self.input_shape
 
     @classmethod
     def _from_file(cls, description: dict[str, Any], trees: Tree) -> "Network":
@@ -125,6 +147,7 @@ class Network:
             params=trees["params"],
             state=trees.get("state", {}),
             settings=description["settings"],
+            architecture=description.get("architecture", "fully_connected"),
         )
 
 
@@ -234,8 +257,9 @@ def _scores(
     preprocessing: Preprocessing,
     classes: int,
     dtype: np.dtype,
+    at_once: int = ROWS,
 ) -> np.ndarray:
-    """Return forward(preprocessed images), ROWS at a time; an error for what are no such images."""
+    """Return forward(preprocessed images), some at a time; an error for what are no such images."""
     if images.ndim < 2 or images.shape[1:] != input_shape:
         expected = ", ".join(map(str, input_shape))
         raise ConfigurationError(
@@ -250,19 +274,43 @@ def _scores(
         )
     parts = []
     with numerics("float64" if dtype == np.float64 else "float32"):
-        for start in range(0, len(images), ROWS):
-            x = preprocessing.apply(images[start : start + ROWS]).astype(dtype)
-            short = ROWS - len(x) if len(images) > ROWS else 0  # one shape, one compilation
+        for start in range(0, len(images), at_once):
+            x = preprocessing.apply(images[start : start + at_once]).astype(dtype)
+            short = at_once - len(x) if len(images) > at_once else 0  # one shape, one compilation
             x = np.pad(x, ((0, short), (0, 0)))
             out = np.asarray(forward(jnp.asarray(x)))
-            parts.append(out[: ROWS - short] if short else out)
+            parts.append(out[: at_once - short] if short else out)
     return np.concatenate(parts) if parts else np.zeros((0, classes), dtype)
 
 
+def _model(
+    architecture: str,
+    image: tuple[int, ...],
+    hidden: tuple[int, ...],
+    classes: int,
+    activation: str,
+    norm: str,
+) -> Layer:
+    if architecture == "inception_resnet":
+        return inception_resnet(classes, channels=image[-1], norm=norm)
+    if architecture != "fully_connected":
+        raise ValueError(f"an architecture that this version does not have, {architecture!r}")
+    return fully_connected(hidden, classes, activation=activation, norm=norm)
+
+
 @cache
-def _forward(hidden: tuple[int, ...], classes: int, activation: str, norm: str):
+def _forward(
+    architecture: str,
+    image: tuple[int, ...],
+    hidden: tuple[int, ...],
+    classes: int,
+    activation: str,
+    norm: str,
+):
     def forward(params, state, x):
-        model = fully_connected(hidden, classes, activation=activation, norm=norm, dtype=x.dtype)
+        model = _model(architecture, image, hidden, classes, activation, norm)
+        if architecture != "fully_connected":
+            x = x.reshape(len(x), *image)
         scores, _, _ = model.forward(params, state, x, key=None, train=False)
         return scores
 

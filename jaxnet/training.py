@@ -20,12 +20,13 @@ from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
 from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
+from jaxnet.layers.correlation import networks_in_turn
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
-from jaxnet.stacking import config_axes, to_stack
+from jaxnet.stacking import config_axes, over_networks, to_stack
 
 Numbers = dict[str, Float[Array, "k"]]
 
@@ -36,6 +37,7 @@ MOST_STEPS = 256
 # networks stay near the processor. For 1,000 nets of 32 units, 100 rows take a quarter of the time
 # of 500.
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
+CONVOLUTION_ROWS = 100  # by convolutions, which have hundreds of kilobytes of values an image
 
 
 class DeviceData(NamedTuple):
@@ -235,8 +237,11 @@ def _make_advance(
     def advance(state, numbers, seed, data, examples, steps, total_steps):
         steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
         axes, own = config_axes(state.members), None if shared else 0
-        stack_step = jax.vmap(
-            member_step, in_axes=(axes, 0, own, own, own, *[None] * 3), out_axes=(axes, 0)
+        stack_step = over_networks(
+            member_step,
+            (axes, 0, own, own, own, *[None] * 3),
+            (axes, 0),
+            in_turn=structure.is_convolutional and networks_in_turn(),
         )
         draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
 
@@ -266,15 +271,20 @@ def _make_advance(
 def _make_evaluate(
     structure: Structure, input_shape: Shape, classes: int
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
+    in_turn = structure.is_convolutional and networks_in_turn()
+
     def member_scores(member, numbers, x):
         learner = make_learner(structure, numbers, input_shape, classes)
         return learner.scores(member.params, member.state, x)
 
     def evaluate(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]
-        score_stack = jax.vmap(member_scores, in_axes=(config_axes(state.members), 0, None))
+        axes = (config_axes(state.members), 0, None)
+        score_stack = over_networks(member_scores, axes, 0, in_turn=in_turn)
         at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
+        if structure.is_convolutional:
+            at_once = CONVOLUTION_ROWS
 
         def body(i, carry):
             correct, finite = carry

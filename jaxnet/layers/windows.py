@@ -73,9 +73,9 @@ class Windows:
         return along(padded, column, self.span[1], self.stride[1], 2)
 
     def back(self, values: Array, offset: Pair) -> Array:
-        """Put values [batch, *count, channels] back at this offset of their windows: `at` transposed.
+        """Put values [batch, *count, channels] back at this offset of their windows.
 
-        Returns [batch, *image, channels], zero elsewhere; what would lie in the border is dropped.
+        The transpose of `at`: [batch, *image, channels], zero elsewhere, the border dropped.
         """
         border = [(0, 0, 0)]
         for axis, place in enumerate(offset):

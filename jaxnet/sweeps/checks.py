@@ -2,7 +2,7 @@
 
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.learner import check_model
+from jaxnet.learner import check_fits_images, check_model
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.replicates import STATISTICS
 from jaxnet.training import check_optimizer
@@ -31,6 +31,8 @@ def check_job(job: Job, data: DataSet) -> None:
                 f"got {components}"
             )
         shape = data.input_shape if components is None else (components,)
+        if structure.is_convolutional:
+            check_fits_images(structure, numbers, shape, classes)
         # With a share of the variance the number of inputs is known once it is fitted.
         if structure.model is not None and structure.variance is None:
             check_model(structure, numbers, shape, classes)

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.configuration import Structure
-from jaxnet.learner import width_name
+from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
+from jaxnet.learner import build_model, width_name
 from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training import CONVOLUTION_ROWS, DeviceData, make_train
 
 Shape = tuple[int, ...]
 
@@ -29,9 +29,9 @@ def step_flops(
     """Return the floating-point operations in the matrix products of one network's step.
 
     2·batch·inputs·outputs each for x·W, xᵀ·dout and dout·Wᵀ; the first layer has no use for the
-    last one. Of a user's model, what the compiler counts in the whole step.
+    last one. Of convolutions and of a user's model, what the compiler counts in the whole step.
     """
-    if structure.model is not None:
+    if structure.takes_images:
         return _counted_flops(structure, numbers, input_shape, classes)
     features = math.prod(input_shape)
     products = [
@@ -40,16 +40,42 @@ def step_flops(
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
-def network_bytes(structure: Structure, features: int, classes: int) -> int:
+def network_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
     """Return an estimate from above of the memory that one network in training takes.
 
     Weights, gradients, two arrays of optimizer state and the next weights; of each activation its
-    value, its gradient and what normalization and dropout keep, for a batch or an evaluation.
+    value, its gradient and what normalization and dropout keep, for a batch or an evaluation. Of
+    convolutions, twice what the forward pass leaves for the backward pass.
     """
+    if structure.is_convolutional:
+        return _convolution_bytes(structure, input_shape, classes)
+    features = math.prod(input_shape)
     sizes = layer_sizes(structure, features, classes)
     parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
     activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
     return (8 if structure.precision == "float64" else 4) * (6 * parameters + 6 * activations)
+
+
+@lru_cache(maxsize=1024)
+def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
+    numbers = ARCHITECTURES[structure.architecture] | COMMON_NUMBERS
+    rows = max(structure.batch_size, CONVOLUTION_ROWS)
+    with numerics(structure.precision):
+        dtype = parameter_dtype(structure)
+        traced = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
+        model = build_model(structure, traced, input_shape, classes)
+
+        def passes(key, x):
+            params, state, _ = model.init(key, input_shape)
+            return params, model.forward(params, state, x, key=key, train=True)
+
+        x = _array((rows, *input_shape), dtype)
+        params, left = jax.eval_shape(passes, jax.random.key(0), x)
+    return sum(
+        share * math.prod(leaf.shape) * leaf.dtype.itemsize
+        for share, tree in ((6, params), (2, left))
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -78,7 +104,7 @@ def _analysed(
     lowered, data = _lowered(structure, numbers, input_shape, classes, shared, networks)
     found = lowered.compile().memory_analysis()
     if found is None:  # a backend that does not tell
-        return networks * network_bytes(structure, math.prod(input_shape), classes)
+        return networks * network_bytes(structure, input_shape, classes)
     rows = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
     kept = found.output_size_in_bytes - found.alias_size_in_bytes
     return found.argument_size_in_bytes - rows + kept + found.temp_size_in_bytes

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Share of the rate of a large product that a whole training step reaches (measured on the CIFAR-10
 # grids, by batch size: `python -m benchmarks sweep_step`).
 EFFICIENCY = {0: 0.6, 200: 0.75, 400: 0.8, 500: 0.83}
+# The same of convolutions (`python -m benchmarks convolution`).
+CONVOLUTION_EFFICIENCY = 0.37
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Machine:
         """Return the time of one step of a chunk."""
         batch = group.structure.batch_size
         share = max(value for least, value in EFFICIENCY.items() if batch >= least)
+        if group.structure.is_convolutional:
+            share = CONVOLUTION_EFFICIENCY
         rate = self.float64 if group.structure.precision == "float64" else self.float32
         _, _, per_step = nominal(NOMINAL)
         return group.size * group.flops_per_step / (share * rate) + per_step

@@ -34,7 +34,8 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
         shape = network.input_shape
         images = len(shape) == 3 and shape[-1] in (1, 3)
         # Inputs after a projection are no pixels.
-        if images and isinstance(network, Network) and network.preprocessing.method != "pca":
+        pixels = isinstance(network, Network) and network.architecture == "fully_connected"
+        if images and pixels and network.preprocessing.method != "pca":
             height, width, channels = shape
             figures["weights"] = plots.weight_images(
                 network.params["affine_1"]["w"],

@@ -255,7 +255,7 @@ def _group(
     begin: int,
 ) -> Group:
     names = tuple(configurations[ids[0]].numbers)
-    fixed, each = 0, network_bytes(structure, math.prod(input_shape), classes)
+    fixed, each = 0, network_bytes(structure, input_shape, classes)
     if structure.model is not None or len(ids) * each > memory:
         # The estimate is from above: ask the compiler before cutting.
         fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
@@ -289,8 +289,10 @@ def _count(number: int, what: str) -> str:
 
 
 def _usual(group: Group) -> list[str]:
-    own = group.structure.model is None
-    return ["hidden", "batch_size"] if own else ["model", "batch_size"]
+    own = "model" if group.structure.model is not None else "hidden"
+    if group.structure.is_convolutional:
+        own = "architecture"
+    return [own, "batch_size"]
 
 
 def _cell(value: object) -> str:

@@ -15,7 +15,8 @@ from jaxnet.training import DeviceData
 class PreparedData:
     """Training rows, then validation rows, on the device, and the preprocessing they go through.
 
-    `input_shape` is that of one preprocessed image: [features], or as the image for a user's model.
+    `input_shape` is that of one preprocessed image: [features], or as the image where the
+    structure takes images.
     """
 
     device: DeviceData
@@ -29,7 +30,7 @@ class PreparedData:
 def method_of(structure: Structure) -> tuple[object, ...]:
     """Return what the data on the device depend on; groups that share it share the data."""
     settings = (structure.preprocessing, structure.components, structure.variance)
-    return *settings, structure.precision, structure.model is not None
+    return *settings, structure.precision, structure.takes_images
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
         else:
             images = preprocessing.apply(images)
         device = DeviceData(jnp.asarray(images), jnp.asarray(labels), mean, scale)
-    pixels = structure.model is not None and structure.preprocessing != "pca"
+    pixels = structure.takes_images and structure.preprocessing != "pca"
     return PreparedData(
         device,
         len(splits.train),

@@ -1,4 +1,8 @@
-"""Sweeps by name: the course's grid, and the three CIFAR-10 grids of our sources."""
+"""Sweeps by name: the course's grid, the three CIFAR-10 grids of our sources, and a small net of
+convolutions with its learning rates.
+"""
+
+import math
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.sweeps.job import Job
@@ -22,6 +26,14 @@ _COURSE_GRID = Grid(
         "hidden": [[80], [160], [320]],
     }
 )
+
+# The source's sweep: Adam, 5 epochs of 32 batches, the rate times e^−0.05 an epoch.
+_INCEPTION = {
+    "architecture": "inception_resnet",
+    "init": "glorot",
+    "optimizer": "adam",
+    "batch_size": 32,
+}
 
 PRESETS: dict[str, Job] = {
     # An epoch of the embedded images is a few steps: 0.95 an epoch would stop all learning.
@@ -60,6 +72,31 @@ PRESETS: dict[str, Job] = {
         steps=1000,
         validation=1000,
         settings={**_COURSE, "batch_size": 200},
+    ),
+    "fashion-inception": Job(
+        Grid({"learning_rate": [0.001, 0.005, 0.01, 0.05, 0.1]}),
+        steps=160,
+        train=1000,
+        validation=1000,
+        replicates=8,
+        evaluations=5,
+        settings={**_INCEPTION, "schedule": "exponential", "decay": math.exp(-0.05)},
+    ),
+    # More of the same data: normalization, images mirrored and shifted, four times as long.
+    "fashion-inception-better": Job(
+        Grid({"learning_rate": [0.002, 0.005]}),
+        steps=640,
+        train=1000,
+        validation=1000,
+        replicates=4,
+        evaluations=5,
+        settings={
+            **_INCEPTION,
+            "schedule": "one_cycle",
+            "norm": "batch",
+            "flip": 0.5,
+            "shift": 2,
+        },
     ),
 }
 

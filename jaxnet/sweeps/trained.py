@@ -46,6 +46,7 @@ def network_of(
         hidden=structure.hidden,
         activation=structure.activation,
         norm=structure.norm,
+        architecture=structure.architecture,
         state=member.state,
         **common,
     )
