@@ -9,7 +9,7 @@ it as it is and run this cell first:
 
 Modules, names, signatures, random draws and printed lines are the course's; what the course
 leaves to the student is filled in. What differs: weights are saved as safetensors instead of
-pickles, mistakes get an error that names them, and convolutions are yet to come.
+pickles, and mistakes get an error that names them.
 """
 
 from jaxnet.cs231n.conventions import course_year

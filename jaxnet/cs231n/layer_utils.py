@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.cs231n.later import convolution
 from jaxnet.cs231n.layers import (
     Cache,
     Gradients,
@@ -12,10 +11,16 @@ from jaxnet.cs231n.layers import (
     affine_forward,
     batchnorm_backward_alt,
     batchnorm_forward,
+    conv_backward_naive,
+    conv_forward_naive,
     layernorm_backward,
     layernorm_forward,
+    max_pool_backward_naive,
+    max_pool_forward_naive,
     relu_backward,
     relu_forward,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
 )
 
 __all__ = [
@@ -81,9 +86,54 @@ def affine_ln_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     return *affine_backward(da, affine_cache), dgamma, dbeta
 
 
-conv_relu_forward = convolution("conv_relu_forward")
-conv_relu_backward = convolution("conv_relu_backward")
-conv_bn_relu_forward = convolution("conv_bn_relu_forward")
-conv_bn_relu_backward = convolution("conv_bn_relu_backward")
-conv_relu_pool_forward = convolution("conv_relu_pool_forward")
-conv_relu_pool_backward = convolution("conv_relu_pool_backward")
+def conv_relu_forward(
+    x: Any, w: Any, b: Any, conv_param: dict[str, Any]
+) -> tuple[np.ndarray, Cache]:
+    """out = relu(conv(x, w) + b)."""
+    a, conv_cache = conv_forward_naive(x, w, b, conv_param)
+    out, relu_cache = relu_forward(a)
+    return out, (conv_cache, relu_cache)
+
+
+def conv_relu_backward(dout: Any, cache: Cache) -> Gradients:
+    """Return dx, dw, db."""
+    conv_cache, relu_cache = cache
+    return conv_backward_naive(relu_backward(dout, relu_cache), conv_cache)
+
+
+def conv_bn_relu_forward(
+    x: Any,
+    w: Any,
+    b: Any,
+    gamma: Any,
+    beta: Any,
+    conv_param: dict[str, Any],
+    bn_param: dict[str, Any],
+) -> tuple[np.ndarray, Cache]:
+    """out = relu(spatial_batchnorm(conv(x, w) + b))."""
+    a, conv_cache = conv_forward_naive(x, w, b, conv_param)
+    a, norm_cache = spatial_batchnorm_forward(a, gamma, beta, bn_param)
+    out, relu_cache = relu_forward(a)
+    return out, (conv_cache, norm_cache, relu_cache)
+
+
+def conv_bn_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
+    """Return dx, dw, db, dgamma, dbeta."""
+    conv_cache, norm_cache, relu_cache = cache
+    da, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), norm_cache)
+    return *conv_backward_naive(da, conv_cache), dgamma, dbeta
+
+
+def conv_relu_pool_forward(
+    x: Any, w: Any, b: Any, conv_param: dict[str, Any], pool_param: dict[str, Any]
+) -> tuple[np.ndarray, Cache]:
+    """out = max_pool(relu(conv(x, w) + b))."""
+    a, cache = conv_relu_forward(x, w, b, conv_param)
+    out, pool_cache = max_pool_forward_naive(a, pool_param)
+    return out, (cache, pool_cache)
+
+
+def conv_relu_pool_backward(dout: Any, cache: Cache) -> Gradients:
+    """Return dx, dw, db."""
+    cache, pool_cache = cache
+    return conv_relu_backward(max_pool_backward_naive(dout, pool_cache), cache)

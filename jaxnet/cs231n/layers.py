@@ -13,8 +13,18 @@ from jaxtyping import Bool, Float
 from jaxnet import layers, losses
 from jaxnet.cs231n import conventions
 from jaxnet.cs231n.arrays import compiled, floats, numpy
-from jaxnet.cs231n.later import convolution
-from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.cs231n.parameters import batchnorm_settings, keep_running, like, training
+from jaxnet.cs231n.spatial import (
+    conv_backward_naive,
+    conv_forward_naive,
+    max_pool_backward_naive,
+    max_pool_forward_naive,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
+    spatial_groupnorm_backward,
+    spatial_groupnorm_forward,
+)
+from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import as_dtype
 
 __all__ = [
@@ -85,7 +95,7 @@ def affine_forward(
 def affine_backward(dout: Any, cache: Cache) -> Gradients:
     """Return dx, dw, db: dx = dout·wᵀ in the shape of x, dw = xᵀ·dout, db = Σ_batch dout."""
     x, w = cache
-    return numpy(_affine_backward(_like((len(x), w.shape[1]), dout, w), cache))
+    return numpy(_affine_backward(like((len(x), w.shape[1]), dout, w), cache))
 
 
 def relu_forward(x: Any) -> tuple[Float[np.ndarray, "*shape"], Cache]:
@@ -97,7 +107,7 @@ def relu_forward(x: Any) -> tuple[Float[np.ndarray, "*shape"], Cache]:
 def relu_backward(dout: Any, cache: Cache) -> Float[np.ndarray, "*shape"]:
     """dx = dout where x > 0, else 0: the derivative at 0 is 0. Any array x serves as cache."""
     (cache,) = (cache,) if isinstance(cache, jax.Array) else floats(cache=cache)
-    return numpy(_relu_backward(_like(cache.shape, dout, cache), cache))
+    return numpy(_relu_backward(like(cache.shape, dout, cache), cache))
 
 
 def batchnorm_forward(
@@ -114,20 +124,10 @@ def batchnorm_forward(
     """
     x, gamma, beta = floats(x=x, gamma=gamma, beta=beta)
     _check_normalization("batchnorm_forward", x, gamma, beta)
-    zeros = np.zeros(x.shape[1], x.dtype)
-    eps = bn_param.get("eps", 1e-5)
-    out, cache, (mean, variance) = _batchnorm_forward(
-        x,
-        gamma,
-        beta,
-        np.asarray(bn_param.get("running_mean", zeros), x.dtype),
-        np.asarray(bn_param.get("running_var", zeros), x.dtype),
-        train=_training("bn_param", bn_param),
-        momentum=bn_param.get("momentum", 0.9),
-        eps=eps,
-    )
-    bn_param["running_mean"], bn_param["running_var"] = numpy((mean, variance))
-    return numpy(out), (cache, eps)
+    settings = batchnorm_settings(bn_param, x.shape[1], x.dtype)
+    out, cache, running = _batchnorm_forward(x, gamma, beta, **settings)
+    keep_running(bn_param, running)
+    return numpy(out), (cache, settings["eps"])
 
 
 def batchnorm_backward(dout: Any, cache: Cache) -> Gradients:
@@ -136,9 +136,7 @@ def batchnorm_backward(dout: Any, cache: Cache) -> Gradients:
     `batchnorm_backward_alt` is the formula worked out on paper: comparing the two says something.
     """
     core, eps = cache
-    return numpy(
-        _batchnorm_through_graph(_like(core.normalized.shape, dout, core.scale), core, eps)
-    )
+    return numpy(_batchnorm_through_graph(like(core.normalized.shape, dout, core.scale), core, eps))
 
 
 @compiled
@@ -162,7 +160,7 @@ def _batchnorm_through_graph(dout, cache, eps):
 def batchnorm_backward_alt(dout: Any, cache: Cache) -> Gradients:
     """Return dx, dgamma, dbeta by the closed formula, `jaxnet.layers.batchnorm_backward`."""
     core, _ = cache
-    return numpy(_batchnorm_backward(_like(core.normalized.shape, dout, core.scale), core))
+    return numpy(_batchnorm_backward(like(core.normalized.shape, dout, core.scale), core))
 
 
 def layernorm_forward(
@@ -184,7 +182,7 @@ def layernorm_forward(
 def layernorm_backward(dout: Any, cache: Cache) -> Gradients:
     """Return dx, dgamma, dbeta. See `jaxnet.layers.layernorm_backward`."""
     x_hat, _, gamma, _ = cache
-    return numpy(_layernorm_backward(_like(x_hat.shape, dout, gamma), cache))
+    return numpy(_layernorm_backward(like(x_hat.shape, dout, gamma), cache))
 
 
 def dropout_forward(
@@ -207,7 +205,7 @@ def dropout_backward(dout: Any, cache: Cache) -> Float[np.ndarray, "*shape"]:
     (dout,) = floats(dout=dout)
     if cache is None:
         return dout.copy()
-    return numpy(_dropout(_like(cache[0].shape, dout, dout), cache))
+    return numpy(_dropout(like(cache[0].shape, dout, dout), cache))
 
 
 def draw_mask(
@@ -222,7 +220,7 @@ def draw_mask(
     keep = float(conventions.keep_probability(dropout_param["p"]))
     if dropout_param.get("seed") is not None:
         np.random.seed(dropout_param["seed"])
-    if not _training("dropout_param", dropout_param):
+    if not training("dropout_param", dropout_param):
         return None
     draw = np.random.rand(*shape)
     return (draw < keep if conventions.p_keeps() else draw > dropout_param["p"]), keep
@@ -262,37 +260,9 @@ def labels(y: Any, rows: int, classes: int) -> np.ndarray:
     return y.astype(np.int64, copy=False)  # one program, whatever integers they are
 
 
-def _training(name: str, param: dict[str, Any]) -> bool:
-    if "mode" not in param:
-        raise ConfigurationError(f"{name} lacks 'mode': set it to 'train' or 'test'")
-    if param["mode"] not in ("train", "test"):
-        raise ConfigurationError(unknown(f"mode in {name}", str(param["mode"]), ("train", "test")))
-    return param["mode"] == "train"
-
-
 def _check_normalization(name: str, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> None:
     if x.ndim != 2 or gamma.shape != x.shape[1:] or beta.shape != x.shape[1:]:
         raise ConfigurationError(
             f"{name} expects x [batch, features] and gamma, beta [features], "
             f"got x {x.shape}, gamma {gamma.shape}, beta {beta.shape}"
         )
-
-
-def _like(shape: tuple[int, ...], dout: Any, cached: Any) -> np.ndarray:
-    """Return dout in the dtype of the forward pass; ConfigurationError unless of out's shape."""
-    (dout,) = floats(dout=dout)
-    if dout.shape != shape:
-        raise ConfigurationError(
-            f"dout: expected the shape of the layer's output {shape}, got {dout.shape}"
-        )
-    return dout.astype(cached.dtype, copy=False)
-
-
-conv_forward_naive = convolution("conv_forward_naive")
-conv_backward_naive = convolution("conv_backward_naive")
-max_pool_forward_naive = convolution("max_pool_forward_naive")
-max_pool_backward_naive = convolution("max_pool_backward_naive")
-spatial_batchnorm_forward = convolution("spatial_batchnorm_forward")
-spatial_batchnorm_backward = convolution("spatial_batchnorm_backward")
-spatial_groupnorm_forward = convolution("spatial_groupnorm_forward")
-spatial_groupnorm_backward = convolution("spatial_groupnorm_backward")

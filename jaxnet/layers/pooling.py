@@ -55,8 +55,7 @@ def max_pool_backward(
 ) -> Float[Array, "batch height width channels"]:
     """dx_nabc = Σ dout_nyxc over the windows whose first maximum, row by row, is at (a, b).
 
-    Of equal values in a window the first takes all of the gradient, as in PyTorch and cuDNN; the
-    course's own solutions give it to each of them.
+    Of equal values in a window the first takes all of the gradient, as in PyTorch.
     """
     winner, where = cache
     dx = jnp.zeros((), dout.dtype)

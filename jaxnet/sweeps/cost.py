@@ -40,16 +40,19 @@ def step_flops(
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
-def network_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
+def estimated_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
+    """Return `network_bytes`, or of convolutions twice what forward leaves for backward."""
+    if structure.is_convolutional:
+        return _convolution_bytes(structure, input_shape, classes)
+    return network_bytes(structure, math.prod(input_shape), classes)
+
+
+def network_bytes(structure: Structure, features: int, classes: int) -> int:
     """Return an estimate from above of the memory that one network in training takes.
 
     Weights, gradients, two arrays of optimizer state and the next weights; of each activation its
-    value, its gradient and what normalization and dropout keep, for a batch or an evaluation. Of
-    convolutions, twice what the forward pass leaves for the backward pass.
+    value, its gradient and what normalization and dropout keep, for a batch or an evaluation.
     """
-    if structure.is_convolutional:
-        return _convolution_bytes(structure, input_shape, classes)
-    features = math.prod(input_shape)
     sizes = layer_sizes(structure, features, classes)
     parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
     activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
@@ -104,7 +107,7 @@ def _analysed(
     lowered, data = _lowered(structure, numbers, input_shape, classes, shared, networks)
     found = lowered.compile().memory_analysis()
     if found is None:  # a backend that does not tell
-        return networks * network_bytes(structure, input_shape, classes)
+        return networks * estimated_bytes(structure, input_shape, classes)
     rows = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
     kept = found.output_size_in_bytes - found.alias_size_in_bytes
     return found.argument_size_in_bytes - rows + kept + found.temp_size_in_bytes

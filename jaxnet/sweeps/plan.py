@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.custom_model import Model
-from jaxnet.sweeps.cost import compiled_bytes, network_bytes, step_flops
+from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, step_flops
 from jaxnet.sweeps.fusion import bucket, by_seed, family_of
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
@@ -255,7 +255,7 @@ def _group(
     begin: int,
 ) -> Group:
     names = tuple(configurations[ids[0]].numbers)
-    fixed, each = 0, network_bytes(structure, input_shape, classes)
+    fixed, each = 0, estimated_bytes(structure, input_shape, classes)
     if structure.model is not None or len(ids) * each > memory:
         # The estimate is from above: ask the compiler before cutting.
         fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)

@@ -19,6 +19,7 @@ class Structure(NamedTuple):
 
     normalization: str | None
     l2_convention: str
+    convolution: bool = False  # the first layer is one, with a 2×2 max pool after its relu
 
 
 class Arguments(NamedTuple):
@@ -42,7 +43,36 @@ def masked(keep: Bool[Array, "batch features"], survival: ScalarLike) -> Layer:
     return Layer("dropout", init_nothing, forward, backward)
 
 
+def _moved(source: int, destination: int) -> Layer:
+    """Return the layer that moves an axis of its input."""
+
+    def forward(params, state, x, *, key, train):
+        return jnp.moveaxis(x, source, destination), None, state
+
+    def backward(dout, cache):
+        return jnp.moveaxis(dout, destination, source), {}
+
+    return Layer("moved", init_nothing, forward, backward)
+
+
+def _convolutional(params: dict[str, Array]) -> Layer:
+    """Return the net of images [N, C, H, W], whose channels the affine layer takes first, too."""
+    filters, _, height, width = params["W1"].shape
+    pads = ((height // 2, height // 2), (width // 2, width // 2))
+    return serial(
+        _moved(1, -1),
+        layers.conv2d(filters, (height, width), padding=pads),
+        layers.relu(),
+        layers.max_pool(),
+        _moved(-1, 1),
+        *[layers.affine(params["b2"].shape[0]), layers.relu()],
+        layers.affine(params["b3"].shape[0]),
+    )
+
+
 def _model(structure: Structure, params: dict[str, Array], arguments: Arguments) -> Layer:
+    if structure.convolution:
+        return _convolutional(params)
     sizes = [params[f"b{i}"].shape[0] for i in range(1, _depth(params) + 1)]
     stack: list[Layer] = []
     for i, size in enumerate(sizes[:-1]):
@@ -74,6 +104,9 @@ def _path(structure: Structure, name: str) -> tuple[str, str]:
     """Return where the parameter that the course calls W1, b1, gamma1 ... is in ours."""
     kind = name.rstrip("0123456789")
     layer, leaf = _NAMES[kind]
+    if structure.convolution:
+        number = int(name[len(kind) :])
+        return ("conv2d_1" if number == 1 else f"affine_{number - 1}"), leaf
     return f"{layer or structure.normalization}_{name[len(kind) :]}", leaf
 
 
@@ -81,7 +114,8 @@ def _ours(structure: Structure, params: dict[str, Array]) -> Tree:
     tree: Tree = {}
     for name, value in params.items():
         layer, leaf = _path(structure, name)
-        tree.setdefault(layer, {})[leaf] = value
+        kernel = structure.convolution and name == "W1"  # [F, C, HH, WW] to ours
+        tree.setdefault(layer, {})[leaf] = value.transpose(2, 3, 1, 0) if kernel else value
     return tree
 
 
@@ -120,6 +154,8 @@ def _loss_and_gradients(structure, params, arguments, x, y):
     for name in params:
         layer, leaf = _path(structure, name)
         grads[name] = result.grads[layer][leaf]
+    if structure.convolution:
+        grads["W1"] = grads["W1"].transpose(3, 2, 0, 1)
     state = [
         {"running_mean": new["running_mean"], "running_var": new["running_variance"]}
         for new in (result.state[f"batchnorm_{i + 1}"] for i in range(len(arguments.state)))
