@@ -1,7 +1,8 @@
 """Losses: the value and d(loss)/d(scores) together, and the L2 penalty on weights."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +97,48 @@ LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
 
 SMOOTHED_LOSSES = ("softmax", "squared_error")
 """The losses that have targets to smooth; "svm" refuses a number but 0, ignores a traced one."""
+
+
+class ChanceLoss(NamedTuple):
+    """Mean losses of predictions that know nothing of the images: see `chance_loss`."""
+
+    uniform: float
+    random: float
+
+
+def chance_loss(loss: str, classes: int) -> ChanceLoss:
+    """Return what a loss is worth without knowledge, at label smoothing 0: what a value tells.
+
+    `uniform`: all classes alike, where training begins and what it falls back to. `random`:
+    confident without reason. A loss near the first has learned nothing, one near or above the
+    second is worse than ignorant. With C classes, means over labels that are equally frequent:
+
+                    uniform                                random
+        softmax     ln C                                   1 + ½ + … + 1/(C − 1)
+        squared     1 − 1/C                                1 − 2/C + 2/(C + 1)
+        svm         C − 1                                  (C − 1)·(Φ(1/√2) + √2·φ(1/√2))
+
+    Uniform: probabilities 1/C for the first two, equal scores for the hinge of margin 1. Random:
+    probabilities drawn evenly from all that sum to 1 (for softmax its scores' logarithms), or
+    scores drawn standard normal for the hinge, where Φ and φ are the normal distribution's.
+
+    >>> round(chance_loss("softmax", 10).uniform, 4), round(chance_loss("softmax", 10).random, 4)
+    (2.3026, 2.829)
+    >>> round(chance_loss("squared_error", 20).uniform, 4)
+    0.95
+    """
+    if loss not in LOSSES:
+        raise ConfigurationError(unknown("loss", loss, LOSSES))
+    if classes < 1:
+        raise ConfigurationError(f"classes: expected a number from 1 up, got {classes}")
+    if loss == "softmax":
+        return ChanceLoss(math.log(classes), sum(1 / n for n in range(1, classes)))
+    if loss == "squared_error":
+        return ChanceLoss(1 - 1 / classes, 1 - 2 / classes + 2 / (classes + 1))
+    spread = math.sqrt(2)  # of the difference of two scores
+    below = (1 + math.erf(1 / (spread * math.sqrt(2)))) / 2
+    density = math.exp(-((1 / spread) ** 2) / 2) / math.sqrt(2 * math.pi)
+    return ChanceLoss(classes - 1.0, (classes - 1) * (below + spread * density))
 
 
 def check_labels(labels: ArrayLike, classes: int) -> None:

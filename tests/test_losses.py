@@ -265,3 +265,35 @@ def test_errors_say_what_to_change():
         losses.LOSSES["svm"](scores, labels, 0.1)
     with pytest.raises(ConfigurationError, match="did you mean 'half'"):
         losses.l2_penalty({}, 0.1, convention="hal")
+
+
+# What a value tells
+
+
+def test_chance_losses_are_those_of_the_losses_themselves():
+    rng = np.random.default_rng(5)
+    for classes in (2, 10):
+        draws = 40_000
+        p = rng.dirichlet(np.ones(classes), draws)
+        scores = {"softmax": np.log(p), "squared_error": p, "svm": rng.normal(size=p.shape)}
+        uniform = {"softmax": 0.0, "squared_error": 1 / classes, "svm": 0.3}
+        labels = jnp.asarray(rng.integers(classes, size=draws), "int32")
+        for name in losses.LOSSES:
+            expected = losses.chance_loss(name, classes)
+            alike = jnp.full((3, classes), uniform[name])
+            value = float(losses.LOSSES[name](alike, jnp.zeros(3, "int32"))[0])
+            assert value == pytest.approx(expected.uniform, rel=1e-5)
+            value = float(losses.LOSSES[name](jnp.asarray(scores[name], "float32"), labels)[0])
+            # Standard errors of the means are below 0.6 %.
+            assert value == pytest.approx(expected.random, rel=0.03)
+
+
+def test_the_values_of_the_sources():
+    assert losses.chance_loss("softmax", 10).uniform == pytest.approx(math.log(10))
+    assert losses.chance_loss("squared_error", 20).uniform == pytest.approx(0.95)
+    scores = jnp.asarray([[0.2] + [0.1] * 8])
+    assert float(losses.squared_error(scores, jnp.zeros(1, "int32"))[0]) == pytest.approx(0.72)
+    with pytest.raises(ConfigurationError, match="did you mean 'softmax'"):
+        losses.chance_loss("sofmax", 10)
+    with pytest.raises(ConfigurationError, match="from 1 up, got 0"):
+        losses.chance_loss("svm", 0)

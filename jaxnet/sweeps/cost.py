@@ -70,14 +70,15 @@ def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -
 
         def passes(key, x):
             params, state, _ = model.init(key, input_shape)
-            return params, model.forward(params, state, x, key=key, train=True)
+            left = model.forward(params, state, x, key=key, train=True)
+            return jax.tree.leaves(params), jax.tree.leaves(left)
 
         x = _array((rows, *input_shape), dtype)
         params, left = jax.eval_shape(passes, jax.random.key(0), x)
     return sum(
         share * math.prod(leaf.shape) * leaf.dtype.itemsize
         for share, tree in ((6, params), (2, left))
-        for leaf in jax.tree.leaves(tree)
+        for leaf in tree
     )
 
 

@@ -82,17 +82,20 @@ PRESETS: dict[str, Job] = {
         evaluations=5,
         settings={**_INCEPTION, "schedule": "exponential", "decay": math.exp(-0.05)},
     ),
-    # More of the same data: normalization, images mirrored and shifted, four times as long.
+    # More out of the same data: normalization, images mirrored and shifted, three times as long.
+    # The mean image only: pixels that hardly vary would be blown up by their deviation, and batch
+    # normalization sets the scale.
     "fashion-inception-better": Job(
-        Grid({"learning_rate": [0.002, 0.005]}),
-        steps=640,
+        Grid({"learning_rate": [0.005]}),
+        steps=480,
         train=1000,
         validation=1000,
-        replicates=4,
+        replicates=2,
         evaluations=5,
         settings={
             **_INCEPTION,
             "schedule": "one_cycle",
+            "preprocessing": "mean_image",
             "norm": "batch",
             "flip": 0.5,
             "shift": 2,

@@ -5,7 +5,6 @@ import pytest
 
 from jaxnet.cs231n import conventions, course_year, layer_utils
 from jaxnet.cs231n import layers as L
-from jaxnet.cs231n.fast_layers import conv_forward_fast
 from jaxnet.errors import ConfigurationError
 
 RNG = np.random.default_rng(0)
@@ -238,9 +237,3 @@ def test_mistakes_are_named(mistake):
     call, text = MISTAKES[mistake]
     with pytest.raises(ConfigurationError, match=text):
         call()
-
-
-def test_convolutions_say_that_they_are_to_come():
-    for name in (L.conv_forward_naive, conv_forward_fast, layer_utils.conv_relu_forward):
-        with pytest.raises(NotImplementedError, match="not part of jaxnet yet"):
-            name(1, 2, 3)

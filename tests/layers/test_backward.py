@@ -69,6 +69,26 @@ def dropout(shape, rate, train):
     return Case(name, *pair, [shape], constants, {"train": train})
 
 
+def conv2d(shape, kernel, outputs, **settings):
+    shapes = [shape, (*kernel, shape[-1], outputs), (outputs,)]
+    pair = layers.conv2d_forward, layers.conv2d_backward
+    return Case(f"conv2d-{shape}-{kernel}-{settings}", *pair, shapes, settings=settings)
+
+
+def pooled(name, shape, **settings):
+    pair = (getattr(layers, f"{name}_{way}") for way in ("forward", "backward"))
+    return Case(f"{name}-{shape}-{settings}", *pair, [shape], settings=settings)
+
+
+def spatial(name, shape, constants=(), **settings):
+    pair = (getattr(layers, f"{name}_{way}") for way in ("forward", "backward"))
+    shapes = [shape, shape[-1:], shape[-1:]]
+    return Case(f"{name}-{shape}", *pair, shapes, constants, settings)
+
+
+OVERLAPPING = {"window": 3, "stride": 1, "padding": "same"}
+STRIDED = {"stride": (2, 3), "padding": ((1, 0), (2, 1))}
+
 CASES = [
     affine(5, (7,), 3),
     affine(1, (4,), 2),
@@ -91,6 +111,13 @@ CASES = [
     *[dropout((5, 7), rate, train) for rate in (0.0, 0.3, 1.0) for train in (True, False)],
     dropout((1, 1), 0.5, True),
     dropout((2, 3, 4), 0.25, True),
+    conv2d((2, 5, 6, 3), (2, 4), 2, **STRIDED),
+    pooled("max_pool", (2, 5, 6, 2), **OVERLAPPING),
+    pooled("average_pool", (2, 5, 6, 2), **OVERLAPPING),
+    pooled("global_average_pool", (2, 3, 4, 2)),
+    pooled("flatten", (2, 3, 4)),
+    spatial("spatial_batchnorm", (2, 3, 2, 4), ((4,), (4,)), train=True),
+    spatial("group_norm", (2, 3, 2, 4), groups=2),
 ]
 BY_NAME = {case.name: case for case in CASES}
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -247,6 +274,32 @@ def leaky_relu_as_relu(dout, cache):
     return jnp.where(cache[0] > 0, dout, 0)
 
 
+def conv2d_kernel_not_turned(dout, cache):
+    turned = cache._replace(w=cache.w[::-1, ::-1])
+    return layers.conv2d_backward(dout, turned)[0], *layers.conv2d_backward(dout, cache)[1:]
+
+
+def conv2d_shifted(dout, cache):
+    return layers.conv2d_backward(jnp.roll(dout, 1, axis=2), cache)
+
+
+def max_pool_to_the_next(dout, cache):
+    return layers.max_pool_backward(dout, cache._replace(winner=cache.winner + 1))
+
+
+def average_pool_border_counted(dout, cache):
+    inside = layers.average_pool_backward(jnp.ones_like(dout), cache)
+    return layers.average_pool_backward(dout, cache) * jnp.round(inside, 1)
+
+
+def group_norm_mean_forgotten(dout, cache):
+    x_hat, inverse_deviation, scale = cache
+    _, dscale, dshift = layers.group_norm_backward(dout, cache)
+    g = (dout * scale.reshape(1, 1, 1, -1)).reshape(x_hat.shape)
+    dx = inverse_deviation * (g - x_hat * (g * x_hat).mean(axis=(1, 3), keepdims=True))
+    return dx.reshape(dout.shape), dscale, dshift
+
+
 KINDS = {name.split("-")[0]: name for name in BY_NAME}  # one case of each
 FAULTS = [
     *[(name, scaled(BY_NAME[name])) for name in KINDS.values()],
@@ -262,6 +315,11 @@ FAULTS = [
     ("leaky_relu-(5, 7)-{}", leaky_relu_as_relu),
     ("sigmoid-(5, 7)-{}", layers.tanh_backward),
     ("tanh-(5, 7)-{}", layers.sigmoid_backward),
+    (f"conv2d-(2, 5, 6, 3)-(2, 4)-{STRIDED}", conv2d_kernel_not_turned),
+    (f"conv2d-(2, 5, 6, 3)-(2, 4)-{STRIDED}", conv2d_shifted),
+    (f"max_pool-(2, 5, 6, 2)-{OVERLAPPING}", max_pool_to_the_next),
+    (f"average_pool-(2, 5, 6, 2)-{OVERLAPPING}", average_pool_border_counted),
+    ("group_norm-(2, 3, 2, 4)", group_norm_mean_forgotten),
 ]
 
 

@@ -39,7 +39,21 @@ ISSUE = {
 
 
 def test_the_presets_are_those_of_the_issue():
-    assert set(PRESETS) == set(ISSUE)
+    assert set(PRESETS) == {*ISSUE, "fashion-inception", "fashion-inception-better"}
+
+
+def test_the_net_of_convolutions_is_swept_as_its_source_did():
+    job = find_preset("fashion-inception")
+    assert job.space.axes == {"learning_rate": [0.001, 0.005, 0.01, 0.05, 0.1]}
+    assert (job.data, job.train, job.validation) == ("fashion-mnist-mini", 1000, 1000)
+    assert (job.steps, job.replicates) == (160, 8)  # 5 epochs of 32 batches
+    said = job.configurations()[0].to_dict()
+    assert (said["architecture"], said["optimizer"]) == ("inception_resnet", "adam")
+    assert (said["batch_size"], said["schedule"]) == (32, "exponential")
+    assert said["decay"] == pytest.approx(0.951229424500714)  # e^−0.05
+    better = find_preset("fashion-inception-better")
+    assert (better.train, better.validation) == (1000, 1000)  # within the same data
+    assert better.configurations()[0].structure.uses_augmentation
 
 
 @pytest.mark.parametrize("name", ISSUE)

@@ -50,6 +50,47 @@ def layer_rows() -> Iterator[Row]:
         options = f"{size_text(shape)}, rate {rate}, train"
         yield from _layer("dropout", options, [shape], constants, train=True)
     yield from _layer("dropout", "3×5, test", [(3, 5)], (0.3, jax.random.key(3)), train=False)
+    yield from _image_rows()
+
+
+def _image_rows() -> Iterator[Row]:
+    """Yield the rows of the layers of images [batch, height, width, channels]."""
+    for kernel, settings in [
+        ((3, 3), {}),
+        ((1, 1), {}),
+        ((5, 5), {}),
+        ((3, 3), {"padding": "valid"}),
+        ((3, 3), {"stride": 2}),
+        ((2, 3), {"stride": (3, 2), "padding": ((1, 0), (2, 1))}),
+        ((1, 1), {"stride": 2, "padding": 1}),
+    ]:
+        words = [size_text(kernel), *(f"{name} {value}" for name, value in settings.items())]
+        for shape, outputs in [((2, 5, 6, 3), 2)]:
+            options = f"{size_text(shape)} to {outputs}, {', '.join(words)}"
+            shapes = [shape, (*kernel, shape[-1], outputs), (outputs,)]
+            yield from _layer("conv2d", options, shapes, **settings)
+    wide = [(1, 3, 3, 16), (3, 3, 16, 1), (1,)]  # its products go by rows of the kernel
+    yield from _layer("conv2d", "1×3×3×16 to 1, 3×3", wide)
+    for name in ("max_pool", "average_pool"):
+        for settings in [
+            {"window": 2},
+            {"window": 3, "stride": 1, "padding": "same"},
+            {"window": (3, 2), "stride": 2, "padding": ((1, 0), (0, 1))},
+        ]:
+            words = ", ".join(f"{setting} {value}" for setting, value in settings.items())
+            yield from _layer(name, f"2×5×6×2, {words}", [(2, 5, 6, 2)], **settings)
+    for shape in [(2, 3, 4, 2), (1, 1, 1, 1)]:
+        yield from _layer("global_average_pool", size_text(shape), [shape])
+        yield from _layer("flatten", size_text(shape), [shape])
+    for shape, train in itertools.product([(2, 3, 4, 2), (1, 2, 2, 1)], [True, False]):
+        wide = shape[3:]
+        options = f"{size_text(shape)}, {'train' if train else 'test'}"
+        yield from _layer(
+            "spatial_batchnorm", options, [shape, wide, wide], (wide, wide), train=train
+        )
+    for groups in (1, 2, 4):
+        options, shapes = f"2×3×2×4, groups {groups}", [(2, 3, 2, 4), (4,), (4,)]
+        yield from _layer("group_norm", options, shapes, groups=groups)
 
 
 def _layer(

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnet import models
 from jaxnet.configuration import NORMS
-from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, trees
+from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text, trees
 from jaxnet.gradcheck.check import check_grads
 from jaxnet.gradcheck.report import Report
 from jaxnet.layers.layer import Layer, Shape
@@ -47,6 +47,29 @@ def network_rows() -> Iterator[Row]:
     padded = _Net((6, 5), "sigmoid", "softmax", "half", widths=(4, 3))
     for norm in NORMS:
         yield from _network(norm, "depth 3, widths 4 and 3 of 6 and 5", padded, False, (7, 3))
+    yield from _inception_resnet()
+
+
+def _inception_resnet(shape: Shape = (3, 4, 4, 1), classes: int = 3) -> Iterator[Row]:
+    model = models.inception_resnet(classes, filters=2, branches=(2, 1, 2, 1, 2, 1))
+
+    def both(params, state, images, labels, l2):
+        return models.loss_and_grad(model, params, state, images, labels, l2=l2)
+
+    value = jax.jit(lambda params, *rest: both(params, *rest).loss)
+    grad = jax.jit(lambda params, *rest: (both(params, *rest).grads,))
+
+    def check(dtype: str, seed: int) -> Report:
+        rng = np.random.default_rng([seed, 7])
+        params, state = trees(model, shape[1:], rng, dtype)
+        images = draw(rng, shape, dtype)
+        labels = rng.integers(0, classes, shape[0]).astype(np.int32)
+        args = params, state, images, labels, np.asarray(0.1, dtype)
+        return check_grads(value, args, grad=grad, argnums=(0,), seed=seed)
+
+    for dtype in DTYPES[:1]:  # its layers are proved in both
+        options = f"{size_text(shape)}, softmax, l2 0.1 half, {dtype}"
+        yield Row("network", "inception_resnet", options, functools.partial(check, dtype))
 
 
 def _network(

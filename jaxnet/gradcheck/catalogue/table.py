@@ -30,7 +30,7 @@ def without_row(rows: Sequence[Row]) -> list[str]:
     needed = [("layer", name) for name in dict.fromkeys([*layers.ACTIVATIONS, *forward])]
     needed += [("loss", name) for name in [*losses.LOSSES, "l2_penalty"]]
     needed += [("composition", name) for name in _COMBINATORS]
-    needed += [("network", f"norm {name}") for name in NORMS]
+    needed += [("network", f"norm {name}") for name in NORMS] + [("network", "inception_resnet")]
     needed += [("update rule", name) for name in OPTIMIZERS]
     have = {(row.kind, row.name) for row in rows}
     return [f"{kind} {name}" for kind, name in needed if (kind, name) not in have]
