@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument("job", nargs="?", type=Path, help="a TOML file, or a config.json of a run")
     sweep.add_argument(
-        "--preset", help="default, cifar10-144, cifar10-45, cifar10-24 or cifar10-first"
+        "--preset",
+        help="default, cifar10-144, cifar10-45, cifar10-24, cifar10-first, fashion-inception or "
+        "fashion-inception-better",
     )
     sweep.add_argument(
         "--set",
