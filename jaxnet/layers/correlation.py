@@ -3,20 +3,20 @@
 Measured on 2 cores of a Xeon with AVX-512 and AMX, jax 0.10.2, float32: one gradient step of
 `jaxnet.inception_resnet`, batch 32, of which all but a few percent are these sums.
 
-    XLA's convolution, outside a loop                             200 ms
-    the same inside `scan`, `fori_loop` or `lax.map`            6,000 ms: the compiler's CPU loops
-                                                                  fall to a naive convolution
-    XLA's convolution under `vmap` over 4 networks                650 ms a network
-    products of matrices inside a loop                            140 ms
-    the same under `vmap` over 4 networks                         270 ms a network: batched products
-                                                                  are slower than single ones
-    the same, networks in turn (`lax.map`)                        140 ms a network
+    XLA's convolution for all three, outside a loop               147 ms
+    the same inside `scan`, `fori_loop` or `lax.map`            seconds: there the compiler falls to
+                                                                  a naive one for dw
+    products of matrices for all three, inside a loop             124 ms
+    convolution for out and dx, products for dw and for 1×1       111 ms
+    the same, two networks in turn (`lax.map`)                    127 ms a network
+    the same under `vmap` over two networks                       249 ms a network
 
-So on a CPU: products, and the networks of a sweep in turn; each is then as fast as one alone, and
-of the activations only one network's take memory. Among the products, the kernel's columns side by
-side and a sum over its rows (below) is fastest, or level with the fastest, for kernels of 3×3 and
-5×5 on 64 channels (in one run: 180 and 60 ms; all of im2col 218 and 72, a sum over all shifts 254
-and 73) and takes a third to a fifth of im2col's memory.
+It is the gradient of the weights alone that is slow in a loop: one of 3×3×64×64 takes 4.5 s there
+and 49 ms outside, while out takes 14 and 13 ms. So on a CPU: XLA's convolution for out and dx,
+products for dw, and the networks of a sweep in turn; each is then nearly as fast as one alone, and
+of the activations only one network's take memory. Among the products for dw, the kernel's columns
+side by side and one product for each of its rows is level with im2col in time (124 and 127 ms the
+step) at a third of its memory.
 
 On other devices: the library's convolution, and networks side by side, which JAX turns into one
 grouped convolution. That is by reasoning (small kernels are bound by their launches there); it is
