@@ -2,13 +2,22 @@
 
 import argparse
 
-from benchmarks import course, gradcheck, gradcheck_speed, grids, random_widths, sweep_step
+from benchmarks import (
+    convolution,
+    course,
+    gradcheck,
+    gradcheck_speed,
+    grids,
+    random_widths,
+    sweep_step,
+)
 from benchmarks.report import print_rows, write_json
 
 SUBJECTS = {
     "sweep_step": sweep_step.measure,
     "grids": grids.measure,
     "random_widths": random_widths.measure,
+    "convolution": convolution.measure,
     "course": course.measure,
     "gradcheck": gradcheck.measure,
     "gradcheck_speed": gradcheck_speed.measure,

@@ -15,7 +15,7 @@ It is the gradient of the weights alone that is slow in a loop: one of 3×3×64�
 and 49 ms outside, while out takes 14 and 13 ms. So on a CPU: XLA's convolution for out and dx,
 products for dw, and the networks of a sweep in turn; each is then nearly as fast as one alone, and
 of the activations only one network's take memory. Among the products for dw, the kernel's columns
-side by side and one product for each of its rows is level with im2col in time (124 and 127 ms the
+side by side and one product for each of its rows is level with im2col in time (123 and 127 ms the
 step) at a third of its memory.
 
 On other devices: the library's convolution, and networks side by side, which JAX turns into one
