@@ -1,6 +1,5 @@
 """The net of convolutions: what it is made of, and that the engine treats it as any other."""
 
-import dataclasses
 import json
 import math
 
@@ -13,8 +12,8 @@ import jaxnet
 from jaxnet.configuration import configure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers import correlation
 from jaxnet.models import inception_resnet, loss_and_grad
+from jaxnet.stacking import over_networks
 from jaxnet.sweeps.cost import estimated_bytes, step_flops
 from jaxnet.training import DeviceData, make_train
 
@@ -196,19 +195,26 @@ def _advanced(structure, learning_rates, steps=2):
 NUMBERS = configure(**NET, **BETTER).numbers
 
 
-def test_networks_in_turn_are_networks_side_by_side_and_alone(monkeypatch):
-    structure = configure(**NET, **BETTER).structure
-    in_turn, losses = _advanced(structure, [1e-3, 1e-2])
+def test_networks_in_turn_train_as_they_do_alone():
+    structure = configure(**{**NET, "optimizer": "sgd"}).structure
+    _, losses = _advanced(structure, [1e-3, 1e-2])
     _, loss = _advanced(structure, [1e-2])
-    np.testing.assert_allclose(losses[:, 1:], loss, rtol=1e-5)
-    monkeypatch.setitem(correlation.FORMS, "cpu", (False, False))
-    make_train.cache_clear()
-    other = dataclasses.replace(structure, hidden=(1,))  # another program: nothing reads it
-    side_by_side, others = _advanced(other, [1e-3, 1e-2])
-    make_train.cache_clear()
-    np.testing.assert_allclose(losses, others, rtol=1e-4)
-    for a, b in zip(jax.tree.leaves(in_turn), jax.tree.leaves(side_by_side), strict=True):
-        assert a.shape == b.shape
+    np.testing.assert_allclose(losses[:, 1:], loss, rtol=1e-4)  # float32, after one update
+
+
+def test_in_turn_is_side_by_side():
+    stacks = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.arange(6.0).reshape(3, 2)}
+    axes = {"a": 0, "b": 1}  # the configuration axis of each
+
+    def function(tree, number, same):
+        return jax.tree.map(lambda leaf: leaf * number + same, tree), number
+
+    arguments = stacks, jnp.asarray([2.0, 3.0]), jnp.float32(1)
+    ways = [
+        over_networks(function, (axes, 0, None), (axes, 0), in_turn=way)(*arguments)
+        for way in (True, False)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *ways)
 
 
 def test_the_plan_knows_the_work():
@@ -218,7 +224,8 @@ def test_the_plan_knows_the_work():
     first, second = 784 * 9 * 64, 784 * 9 * 64 * 64
     module = 196 * 64 * (32 + 64 + 64 + 16) + 196 * 64 * 64 * (9 + 25)
     products = 8 * (4 * first + 6 * (second + module) + 4 * 784 * 64)
-    assert products < flops < 1.2 * products  # the rest are sums, maxima and Adam
+    # The compiler leaves out products with the border, and adds sums, maxima and updates.
+    assert 0.9 * products < flops < 1.1 * products
     few = estimated_bytes(one.structure, (28, 28, 1), 10)
     more = estimated_bytes(configure(**{**NET, "batch_size": 400}).structure, (28, 28, 1), 10)
     assert 3 * few < more < 5 * few  # 100 images of an evaluation, 400 of a batch
