@@ -105,6 +105,6 @@ def _torch(images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], o
             loss = nn.functional.cross_entropy(net(x), y.long())
             loss.backward()
             optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return train
