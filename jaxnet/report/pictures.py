@@ -16,9 +16,12 @@ MOST_UNITS = 64
 def first_layer(network: Network) -> dict[str, Any] | None:
     """Return the weights of the first layer as one image of tiles, largest norm first.
 
-    None where they have not the shape of an image: after PCA, or of one with other channels.
+    None where they have not the shape of an image: of a net of convolutions, after PCA, or of
+    images with other channels.
     """
     shape = network.input_shape
+    if network.architecture != "fully_connected":
+        return None
     if len(shape) != 3 or shape[-1] not in (1, 3) or network.preprocessing.method == "pca":
         return None
     weights = np.asarray(network.params["affine_1"]["w"], np.float64)

@@ -441,7 +441,7 @@ class Run:
 
     def _watch(self, stack: Stack) -> Watch | None:
         """Return what notes how a single run goes inside, and let it have a first look."""
-        alone = len(self.configurations) == 1 and stack.structure.model is None
+        alone = len(self.configurations) == 1 and not stack.structure.takes_images
         if self.folder is None or not alone:
             return None
         before = self.folder.path / LAYERS

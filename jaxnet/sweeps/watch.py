@@ -76,7 +76,7 @@ def _measure(structure: Structure, input_shape: Shape, classes: int) -> Callable
     def measure(member, numbers, x, labels, many, step, total_steps, steps_per_epoch):
         params, key = member.params, jax.random.key(0, impl="threefry2x32")
         loss, gradient, _, _ = loss_and_grad(
-            build_model(structure, numbers, classes),
+            build_model(structure, numbers, input_shape, classes),
             params,
             member.state,
             x,
