@@ -25,7 +25,7 @@ from jaxnet.schedules import SCHEDULES
 
 NORMS = ("none", "batch", "layer")
 L2_CONVENTIONS = ("half", "full")
-PREPROCESSING = ("none", "mean_image", "standardize", "pca", "zca")
+PREPROCESSING = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
 PRECISIONS = ("float32", "tf32", "float64")
 BACKWARDS = ("manual", "autodiff")
 

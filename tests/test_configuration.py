@@ -11,6 +11,7 @@ import pytest
 
 from jaxnet.cli import TRAIN_OPTIONS
 from jaxnet.configuration import (
+    ARCHITECTURES,
     COMMON_NUMBERS,
     NAMES,
     RANGES,
@@ -28,7 +29,15 @@ def numbers_of(table):
     return {name for rule in table.values() for name in rule.hyperparameters}
 
 
-ALL_NUMBERS = sorted({*COMMON_NUMBERS, *numbers_of(OPTIMIZERS), *numbers_of(SCHEDULES)})
+OF_ARCHITECTURES = {(a, name) for a, own in ARCHITECTURES.items() for name in own}
+ALL_NUMBERS = sorted(
+    {
+        *COMMON_NUMBERS,
+        *numbers_of(OPTIMIZERS),
+        *numbers_of(SCHEDULES),
+        *(name for _, name in OF_ARCHITECTURES),
+    }
+)
 USERS = {
     name: [
         (kind, user)
@@ -36,12 +45,13 @@ USERS = {
         for user, rule in table.items()
         if name in rule.hyperparameters
     ]
+    + [("architecture", a) for a, own in sorted(OF_ARCHITECTURES) if own == name]
     for name in ALL_NUMBERS
     if name not in COMMON_NUMBERS
 }
 
 
-SWITCHES = ("dropout", "clip_norm")  # 0 leaves their part of the program out
+SWITCHES = ("dropout", "clip_norm", "flip", "shift")  # 0 leaves their part of the program out
 
 
 def with_user(name):
@@ -232,8 +242,9 @@ def test_a_number_that_the_rules_do_not_use_is_refused_with_those_that_do(name):
         configure(**{name: 0.5 if RANGES[name][0] < 1 else 1.0})
     text = str(caught.value)
     assert text.startswith(f"{name} is used by ")
-    assert "'sgd'" in text
-    assert "'constant'" in text
+    own = [kind for kind, _ in USERS[name]] == ["architecture"]
+    for chosen in ("'fully_connected'",) if own else ("'sgd'", "'constant'"):
+        assert chosen in text
     assert all(user in text for user in users)
 
 
@@ -363,6 +374,10 @@ def settings(draw):
     }
     for name, known in NAMES.items():
         chosen[name] = draw(st.sampled_from(known))
+    if chosen["architecture"] != "fully_connected":
+        del chosen["hidden"], chosen["activation"]
+        if chosen["preprocessing"] == "pca":
+            chosen["preprocessing"] = "none"
     if chosen["preprocessing"] == "pca":
         if draw(st.booleans()):
             chosen["components"] = draw(st.integers(1, 1000))
@@ -372,6 +387,7 @@ def settings(draw):
         *COMMON_NUMBERS,
         *OPTIMIZERS[chosen["optimizer"]].hyperparameters,
         *SCHEDULES[chosen["schedule"]].hyperparameters,
+        *ARCHITECTURES[chosen["architecture"]],
     }
     for name in sorted(usable):
         low, high, closed = RANGES[name]
@@ -386,7 +402,11 @@ def settings(draw):
 def test_what_a_run_says_of_itself_makes_the_same_run(chosen):
     configuration = configure(**chosen)
     said = configuration.to_dict()
-    assert said.items() >= {**chosen, "hidden": tuple(chosen["hidden"])}.items()
+    expected = dict(chosen)
+    if expected["architecture"] == "fully_connected":  # goes without saying
+        expected["hidden"] = tuple(expected["hidden"])
+        del expected["architecture"]
+    assert said.items() >= expected.items()
     again = configure(**said)
     assert again == configuration
     assert hash(again.structure) == hash(configuration.structure)
@@ -439,7 +459,9 @@ def test_no_number_decides_the_program(name):
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_what_is_off_at_zero_is_left_out_of_the_program(name):
-    off, low, high = (configure(**{name: value}).structure for value in (0, 0.25, 0.5))
+    off, low, high = (
+        configure(**with_user(name), **{name: value}).structure for value in (0, 0.25, 0.5)
+    )
     assert off != low == high
 
 

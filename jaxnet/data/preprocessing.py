@@ -8,10 +8,14 @@ from jaxtyping import Float32, Float64, Shaped
 
 from jaxnet.errors import ConfigurationError, DataError, unknown
 
-METHODS = ("none", "mean_image", "standardize", "pca", "zca")
-ELEMENTWISE = ("none", "mean_image", "standardize")
+METHODS = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
+ELEMENTWISE = ("none", "unit_range", "mean_image", "standardize")
+_SCALED = ("unit_range", "standardize")
 # Of the arrays that a method has besides its mean.
-_EXTRA_DIMENSIONS = {"none": [], "mean_image": [], "standardize": [1], "pca": [2], "zca": [2]}
+_EXTRA_DIMENSIONS = {
+    **{"none": [], "unit_range": [1], "mean_image": [], "standardize": [1]},
+    **{"pca": [2], "zca": [2]},
+}
 
 ZCA_REGULARIZATION = 0.1
 # Pixels that hardly vary (the corners of Fashion-MNIST) would otherwise be blown up without bound.
@@ -92,7 +96,7 @@ class Preprocessing:
         if (
             any(a.dtype != np.float32 or a.shape[:1] != given[0].shape for a in given)
             or [a.ndim for a in given] != [1, *_EXTRA_DIMENSIONS[method]]
-            or (scale is None) == (method == "standardize")
+            or (scale is None) == (method in _SCALED)
         ):
             raise DataError(
                 f"saved preprocessing {method!r}: expected a float32 mean [features] and, as the "
@@ -114,6 +118,7 @@ def fit(
     """Fit a method on training images `[n, *shape]`, uint8 or float32, in whatever scale they have.
 
     none         y = x
+    unit_range   y = (x − lowest) / (highest − lowest), of all training pixels: 0..255 becomes 0..1
     mean_image   y = x − mean, the course's: on the 0..255 scale, no division
     standardize  y = (x − mean) / max(std, 0.01 · the largest std), so that pixels that hardly vary
                  are not blown up; std is the biased one, as np.std
@@ -141,6 +146,8 @@ def fit(
             f"preprocessing {method!r} needs at least 2 training images to fit on, got {len(x)}. "
             "Use more training rows, or method='none'."
         )
+    if method == "unit_range":
+        return _unit_range(x)
     mean = _mean(x)
     mean32 = mean.astype(np.float32)
     if method == "mean_image":
@@ -234,6 +241,14 @@ def _eigen(x: np.ndarray, mean: np.ndarray, method: str) -> tuple[np.ndarray, np
         raise _unvarying(method)
     largest = np.abs(vectors).argmax(axis=0)
     return eigenvalues, vectors * np.sign(vectors[largest, np.arange(len(largest))])
+
+
+def _unit_range(x: np.ndarray) -> Preprocessing:
+    lowest, highest = float(x.min()), float(x.max())
+    if not lowest < highest:
+        raise _unvarying("unit_range")
+    low, scale = np.float32(lowest), np.float32(1 / (highest - lowest))
+    return Preprocessing("unit_range", np.full(x.shape[1], low), np.full(x.shape[1], scale))
 
 
 def _as32(array: np.ndarray) -> np.ndarray:

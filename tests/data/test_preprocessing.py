@@ -43,6 +43,16 @@ def test_mean_image_is_the_course_s(dtype):
     assert p.scale is None
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_unit_range_is_one_scale_for_all_pixels(dtype):
+    x = images(dtype=dtype)
+    x[0].flat[:2] = 0, 255
+    np.testing.assert_allclose(fit(x, "unit_range").apply(x), flat(x) / 255, rtol=1e-6, atol=1e-9)
+    x = images(dtype=np.float32) / 100 - 3
+    y = fit(x, "unit_range").apply(x)
+    np.testing.assert_allclose((y.min(), y.max()), (0, 1), atol=1e-6)
+
+
 @pytest.mark.usefixtures("chunk_rows")
 def test_standardize():
     x = images()
@@ -141,7 +151,7 @@ def test_what_is_fitted_on_the_training_images_applies_to_others(method):
     x = images()
     p = fit(x[:200], method, **SETTINGS.get(method, {}))
     np.testing.assert_allclose(p.apply(x)[200:], p.apply(x[200:]), atol=1e-4)
-    assert p.is_elementwise == (method in ("none", "mean_image", "standardize"))
+    assert p.is_elementwise == (method in ("none", "unit_range", "mean_image", "standardize"))
     assert p.apply(x).shape == (300, *p.output_shape)
     assert p.apply(x[:0]).shape == (0, *p.output_shape)
 
@@ -204,7 +214,7 @@ def test_one_image_is_too_few(method):
         fit(images(n=1), method, **SETTINGS.get(method, {}))
 
 
-@pytest.mark.parametrize("method", ["standardize", "pca", "zca"])
+@pytest.mark.parametrize("method", ["unit_range", "standardize", "pca", "zca"])
 def test_images_that_are_all_equal(method):
     with pytest.raises(DataError, match="all training images are equal"):
         fit(np.full((20, 12), 3, np.uint8), method, **SETTINGS.get(method, {}))
