@@ -152,7 +152,7 @@ def inception_resnet(
     >>> net = inception_resnet(10)
     >>> params, state, output_shape = net.init(jax.random.key(0), (28, 28, 1))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params)), output_shape
-    (190394, (10,))
+    (190298, (10,))
     """
     norms = {
         "none": None,
