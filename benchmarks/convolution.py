@@ -67,8 +67,8 @@ def _ours(
 
 
 def _torch(images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], object]:
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
         return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
