@@ -165,6 +165,17 @@ def test_explosion_names_the_step_from_which():
     assert explosion(Observed(history(np.linspace(2.3, 0.1, 100)))) is None
 
 
+def test_a_loss_that_ends_above_that_of_guessing_is_no_better_than_chance():
+    settings = {"learning_rate": 0.3}
+    found = diagnose(history(np.linspace(2.3, 2.6, 100)), classes=10, settings=settings)
+    assert found.names == ["no better than chance"]
+    (finding,) = found
+    assert finding.evidence["loss of guessing"] == pytest.approx(np.log(10))
+    # The same loss among 100 classes, of which guessing costs 4.6, has been learned.
+    again = diagnose(history(np.linspace(4.6, 2.6, 100)), classes=100, settings=settings)
+    assert "no better than chance" not in again.names
+
+
 LAYERS = LayerHistory(
     steps=np.array([0, 100]),
     weight=np.full((2, 3), 0.1),
