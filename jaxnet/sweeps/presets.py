@@ -27,14 +27,12 @@ _COURSE_GRID = Grid(
     }
 )
 
-# The source's sweep: Adam, 5 epochs of 32 batches, the rate times e^−0.05 an epoch, pixels from 0
-# to 1.
+# The source's sweep: Adam, 5 epochs of 32 batches, the rate times e^−0.05 an epoch.
 _INCEPTION = {
     "architecture": "inception_resnet",
     "init": "glorot",
     "optimizer": "adam",
     "batch_size": 32,
-    "preprocessing": "unit_range",
 }
 
 PRESETS: dict[str, Job] = {
