@@ -46,23 +46,7 @@ def affine_backward(
     CS231n notes, "Backpropagation, intuitions", section "Gradients for vectorized operations".
     """
     x, w = cache
-    dx = (dout @ w.T).reshape(x.shape)
-    return dx, _weight_gradient(_rows(x), dout), dout.sum(axis=0)
-
-
-def _weight_gradient(
-    x: Float[Array, "batch inputs"], dout: Float[Array, "batch outputs"]
-) -> Float[Array, "inputs outputs"]:
-    inputs, outputs = x.shape[1], dout.shape[1]
-    if outputs > inputs or inputs * outputs > SMALL:
-        return x.T @ dout
-    # XLA's CPU compiler has no fast product of two operands that are both transposed, and folds
-    # any transposition that it can see into the product: 1.26 against 0.2 ms for the [32, 2] of a
-    # thousand networks.
-    return (jax.lax.optimization_barrier(dout.T) @ x).T
-
-
-SMALL = 2048  # entries of the weights, up to which a product is bound by its overhead
+    return (dout @ w.T).reshape(x.shape), _rows(x).T @ dout, dout.sum(axis=0)
 
 
 def _rows(x: Array) -> Array:
