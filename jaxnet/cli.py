@@ -52,7 +52,7 @@ TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
     "preprocessing": (str, "none, unit_range, mean_image, standardize, pca or zca"),
     "components": (int, "of pca: how many"),
     "variance": (float, "of pca: the share of variance kept"),
-    "precision": (str, "float32, tf32 or float64"),
+    "precision": (str, "float32, tf32, mixed or float64"),
     "backward": (str, "manual (our backward passes) or autodiff"),
 }
 

@@ -26,7 +26,7 @@ from jaxnet.schedules import SCHEDULES
 NORMS = ("none", "batch", "layer")
 L2_CONVENTIONS = ("half", "full")
 PREPROCESSING = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
-PRECISIONS = ("float32", "tf32", "float64")
+PRECISIONS = ("float32", "tf32", "mixed", "float64")
 BACKWARDS = ("manual", "autodiff")
 
 
@@ -39,8 +39,9 @@ class Structure:
     optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays.
     `architecture` "inception_resnet" is a net for images of which `hidden` and `activation` are no
     part. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor
-    cores' 10-bit mantissa where the device has it), "float64" (all of it). `model` is a user's own,
-    in place of the network that the settings from `architecture` to `init` describe.
+    cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded to
+    bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `model` is a
+    user's own, in place of the network that the settings from `architecture` to `init` describe.
     """
 
     model: Model | None = None

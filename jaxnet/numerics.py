@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import Structure
+from jaxnet.layers.products import MIXED
 
 
 @contextlib.contextmanager
@@ -16,7 +17,7 @@ def numerics(precision: str) -> Iterator[None]:
 
     float32 asks for float32 products by name: GPUs of recent years otherwise use TF32.
     """
-    products = {"tf32": "tensorfloat32"}
+    products = {"tf32": "tensorfloat32", "mixed": MIXED}
     with (
         jax.enable_x64(precision == "float64"),
         jax.default_matmul_precision(products.get(precision, "highest")),

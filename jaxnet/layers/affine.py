@@ -12,6 +12,7 @@ from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.draws import by_rows
 from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
+from jaxnet.layers.products import product, transposed_product
 
 
 def affine_forward(
@@ -32,7 +33,7 @@ def affine_forward(
             f"affine expects {w.shape[0]} inputs for weights {w.shape}, got {inputs} from x "
             f"{x.shape}: initialize the network with input_shape={x.shape[1:]}"
         )
-    return _rows(x) @ w + b[None, :], (x, w)
+    return product(_rows(x), w) + b[None, :], (x, w)
 
 
 def affine_backward(
@@ -46,7 +47,8 @@ def affine_backward(
     CS231n notes, "Backpropagation, intuitions", section "Gradients for vectorized operations".
     """
     x, w = cache
-    return (dout @ w.T).reshape(x.shape), _rows(x).T @ dout, dout.sum(axis=0)
+    dx, dw = product(dout, w.T), transposed_product(_rows(x), dout)
+    return dx.reshape(x.shape), dw, dout.sum(axis=0)
 
 
 def _rows(x: Array) -> Array:
