@@ -5,15 +5,18 @@ out. `planned` assumes that nothing diverges; in `cifar10-144` half of the netwo
 """
 
 import dataclasses
+import time
 from typing import Any
 
 from jaxnet.data import load
 from jaxnet.errors import DataError
 from jaxnet.sweeps import Halving, Job, find_preset, plan_job, run_job
 from jaxnet.sweeps.estimate import measure_machine
+from jaxnet.sweeps.trial import try_job
 
 GRIDS = ("cifar10-45", "cifar10-24", "cifar10-144")
 HALVING = Halving(eta=4, first=125)  # 125, 500, 2000 steps
+TRIAL = 60
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
@@ -34,6 +37,9 @@ def _run(name: str, job: Job) -> dict[str, Any]:
     data = load(job.data)
     planned = plan_job(job, data)
     estimate = measure_machine().seconds(planned)
+    start = time.perf_counter()
+    trial = try_job(job, data, planned, min(TRIAL, job.steps - 1))
+    trying = time.perf_counter() - start
     result = run_job(job, data)
     best = result.best
     work = sum(row.outcome.steps for row in result.rows) / (job.steps * len(result.rows))
@@ -45,6 +51,8 @@ def _run(name: str, job: Job) -> dict[str, Any]:
         "planned_s": estimate,
         "seconds": result.seconds,
         "planned / taken": estimate / result.seconds,
+        "trial_s": trying,
+        "after trial / taken": estimate * trial.share / result.seconds,
         "share of steps": work,
         "validation": None if best is None else best.outcome.val_accuracy,
         "test": result.test_accuracy,

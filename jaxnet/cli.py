@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "--plan", action="store_true", help="print what would be trained together, and stop"
     )
     sweep.add_argument(
+        "--trial",
+        type=int,
+        metavar="STEPS",
+        help="with --plan: train all for so many steps, to count what diverges out of the time",
+    )
+    sweep.add_argument(
         "--replicates", type=int, metavar="N", help="train each configuration with N seeds"
     )
     sweep.add_argument(
@@ -300,10 +306,16 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
     if getattr(options, "plan", False):
         from jaxnet.sweeps import plan_job
         from jaxnet.sweeps.estimate import describe
+        from jaxnet.sweeps.trial import try_job
 
-        found = plan_job(job, load(job.data, data_dir=options.data_dir), memory=options.memory)
-        print(found, describe(found), sep="\n\n")
+        data = load(job.data, data_dir=options.data_dir)
+        found, trial = plan_job(job, data, memory=options.memory), None
+        if options.trial is not None:
+            trial = try_job(job, data, found, options.trial, memory=options.memory)
+        print(found, describe(found, trial), sep="\n\n")
         return 0
+    if getattr(options, "trial", None) is not None:
+        raise ConfigurationError("--trial is a part of --plan: give both, or neither")
     count = len(job.configurations())  # an error in them comes before the data are read
     out = _out(options) if options.resume else options.out or next_run_folder(options.command)
     try:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
+from jaxnet.layers.products import product
+from jaxnet.numerics import numerics
 from jaxnet.sweeps.fusion import NOMINAL, nominal
 
 if TYPE_CHECKING:
     from jaxnet.sweeps.plan import Group, Plan
+    from jaxnet.sweeps.trial import Trial
 
 # Share of the rate of a large product that a whole training step reaches (measured on the CIFAR-10
 # grids, by batch size: `python -m benchmarks sweep_step`).
@@ -21,12 +23,17 @@ EFFICIENCY = {0: 0.6, 200: 0.75, 400: 0.8, 500: 0.83}
 CONVOLUTION_EFFICIENCY = 0.37
 
 
+# Products in bfloat16 are so fast that passes over the float32 weights are half of a step.
+MIXED_EFFICIENCY = 0.6
+
+
 @dataclass(frozen=True)
 class Machine:
     """What was measured: FLOP/s of large products by precision."""
 
     float32: float
     float64: float
+    mixed: float
 
     def seconds(self, plan: "Plan") -> float:
         """Return the time of a plan in which nothing diverges or stops early.
@@ -48,33 +55,40 @@ class Machine:
         share = max(value for least, value in EFFICIENCY.items() if batch >= least)
         if group.structure.is_convolutional:
             share = CONVOLUTION_EFFICIENCY
-        rate = self.float64 if group.structure.precision == "float64" else self.float32
+        precision = group.structure.precision
+        rate = {"float64": self.float64, "mixed": self.mixed}.get(precision, self.float32)
+        if precision == "mixed":
+            share *= MIXED_EFFICIENCY
         _, _, per_step = nominal(NOMINAL)
         return group.size * group.flops_per_step / (share * rate) + per_step
 
 
-def describe(plan: "Plan") -> str:
-    """Return a sentence on how long a plan takes on this machine."""
-    seconds = measure_machine().seconds(plan)
+def describe(plan: "Plan", trial: "Trial | None" = None) -> str:
+    """Return a sentence on how long a plan takes on this machine, by a trial if there was one."""
+    seconds = measure_machine().seconds(plan) * (1.0 if trial is None else trial.share)
     texts = [(3600, "h"), (60, "min"), (0, "s")]
     unit, name = next((max(size, 1), name) for size, name in texts if seconds >= size)
+    time = f"About {seconds / unit:.2g} {name} on this machine"
+    if trial is None:
+        return f"{time}; less where networks diverge or stop early."
     return (
-        f"About {seconds / unit:.2g} {name} on this machine; less where networks diverge or stop "
-        f"early."
+        f"{time}: in {trial.steps} steps {trial.diverged} of {trial.configurations} diverged, "
+        f"which leaves {trial.share:.0%} of the work."
     )
 
 
 @lru_cache(maxsize=1)
 def measure_machine() -> Machine:
     """Time a product of each precision, some tenths of a second in all; once a process."""
-    return Machine(_rate(jnp.float32), _rate(jnp.float64))
+    return Machine(_rate("float32"), _rate("float64"), _rate("mixed"))
 
 
-def _rate(dtype: DTypeLike) -> float:
+def _rate(precision: str) -> float:
     rows, inner, columns = 500, 3072, 1280
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    with numerics(precision):
+        dtype = jnp.float64 if precision == "float64" else jnp.float32
         x, w = jnp.ones((rows, inner), dtype), jnp.ones((inner, columns), dtype)
-        multiply = jax.jit(jnp.matmul)
+        multiply = jax.jit(product)
         multiply(x, w).block_until_ready()
         times = []
         for _ in range(5):
