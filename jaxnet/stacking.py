@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.layers.products import networks_side_by_side
 
 SHARED_INPUT = ("affine_1", "w")
 
@@ -45,7 +46,12 @@ def over_networks(
     The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
     """
     if not in_turn:
-        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+
+        def one_of_many(*arguments):
+            with networks_side_by_side():
+                return function(*arguments)
+
+        return jax.vmap(one_of_many, in_axes=in_axes, out_axes=out_axes)
 
     def mapped(*arguments):
         own = [i for i, axes in enumerate(in_axes) if axes is not None]
