@@ -87,7 +87,7 @@ def _measure_training(
         batch_size=settings["batch"],
         verbose=False,
     )
-    loop = NumpySolver(peer, settings["rule"], settings["rate"], settings["batch"])
+    loop = NumpySolver(peer, settings["rule"], settings["rate"])
     peer_losses: list[Any] = []
 
     def ours() -> None:
@@ -96,7 +96,9 @@ def _measure_training(
 
     def numpy_loop() -> None:
         np.random.seed(1)
-        peer_losses.extend(loop.step(images, labels) for _ in range(steps))
+        for _ in range(steps):
+            rows = np.random.choice(examples, settings["batch"])
+            peer_losses.append(loop.step(images, labels, rows))
 
     timings = interleave({"jaxnet": ours, "numpy": numpy_loop}, repeats=1 if smoke else 7)
     return _row(name, dtype, timings, steps, solver.loss_history[steps - 1], peer_losses[steps - 1])

@@ -1,4 +1,4 @@
-"""The peer of the course benchmark: its networks and loop in plain NumPy, vectorized, any dtype.
+"""The course as a peer: its networks and loop in plain NumPy, vectorized, any dtype.
 
 Written as a careful student would: one call an operation, products by BLAS, update rules a line an
 operation, everything in the dtype of the parameters.
@@ -81,16 +81,15 @@ class NumpyNet:
 
 
 class NumpySolver:
-    """Minibatches and updates, as many steps as asked for at a time."""
+    """Updates, a minibatch at a time."""
 
-    def __init__(self, net: NumpyNet, rule: str, rate: float, batch_size: int):
-        self.net, self.rule, self.rate, self.batch_size = net, rule, rate, batch_size
+    def __init__(self, net: NumpyNet, rule: str, rate: float):
+        self.net, self.rule, self.rate = net, rule, rate
         self.m = {name: np.zeros_like(value) for name, value in net.params.items()}
         self.v = {name: np.zeros_like(value) for name, value in net.params.items()}
         self.t = 0
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> Any:
-        rows = np.random.choice(len(images), self.batch_size)
+    def step(self, images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Any:
         loss, grads = self.net.loss(images[rows], labels[rows])
         self.t += 1
         for name, w in self.net.params.items():

@@ -1,5 +1,7 @@
 """What a measurement leaves: a table on the screen and a JSON file with all that it depends on."""
 
+import contextlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -17,6 +19,8 @@ from rich.table import Table
 from jaxnet.sweeps.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
+WIDTH = 220
+PEERS = ("torch", "flax", "equinox", "scikit-learn", "chex")
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -24,8 +28,17 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
     headings = [name.replace("_", " ") for name in rows[0]]
     table = Table(*headings, title=title, box=box.SIMPLE_HEAD, collapse_padding=True)
     for row in rows:
-        table.add_row(*[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()])
-    Console().print(table)
+        table.add_row(*map(_cell, row.values()))
+    console = Console()
+    if not console.is_terminal:  # a file takes lines of any length
+        console = Console(width=WIDTH)
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "–" if value is None else str(value)
 
 
 def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
@@ -36,7 +49,7 @@ def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": {"python": platform.python_version(), **versions()},
+        "versions": {"python": platform.python_version(), **versions(), **_peers()},
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
@@ -48,6 +61,15 @@ def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
     path = RESULTS / f"{subject}-{device.platform}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _peers() -> dict[str, str]:
+    """Return the versions of the peers that are installed."""
+    found = {}
+    for name in PEERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _git(*arguments: str) -> str:

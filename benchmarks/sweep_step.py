@@ -1,31 +1,30 @@
-"""How near the float32 sweep step is to the machine's product rate, on the CIFAR-10 grids.
+"""How near the sweep step is to the machine's product rate, group by group of the CIFAR-10 grids.
 
-The ceiling is the faster of NumPy's and XLA's float32 product at the shape of the first layer of
-each group, [batch, 3072] · [3072, networks·hidden], taken in the same run. The images are random:
-a product takes as long for any values.
+The ceiling is the fastest product at the shape of the first layer of each group, [batch, 3072] ·
+[3072, networks·hidden], in the same run: of float32 in NumPy, XLA or PyTorch for the float32 step,
+of bfloat16 in XLA or PyTorch for the mixed one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from benchmarks.peers import MIXED_PRECISION
+from benchmarks.peers.ours import Ours
+from benchmarks.products import dtype_of, products
+from benchmarks.tasks import Images, make_task, picture_like
 from benchmarks.timing import interleave
-from jaxnet.configuration import Configuration
-from jaxnet.numerics import numerics
 from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.cost import memory_budget
-from jaxnet.sweeps.plan import make_plan
-from jaxnet.training import DeviceData, make_train
+from jaxnet.sweeps.plan import Group, make_plan
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
 GRIDS = ("cifar10-24", "cifar10-45", "cifar10-144")
+WORK = 5e10  # operations a timed call
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
     """Return one row a group of configurations that train together, for each grid."""
+    images = picture_like(FEATURES, CLASSES, 1000 if smoke else EXAMPLES)
     rows = []
     for grid in GRIDS[:1] if smoke else GRIDS:
         configurations = find_preset(grid).configurations()
@@ -33,67 +32,52 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
             configurations, (FEATURES,), CLASSES, steps=1000, memory=memory_budget()
         ).groups
         for group in groups[:1] if smoke else groups:
-            members = [configurations[i] for i in group.chunks[0].ids]
-            flops = group.size * group.flops_per_step
-            rows.append({"grid": grid, **_measure_group(members, flops, smoke)})
+            rows.append({"grid": grid, **_measure_group(group, configurations, images, smoke)})
     return rows
 
 
 def _measure_group(
-    configurations: Sequence[Configuration], flops_per_step: float, smoke: bool
+    group: Group, configurations: list[Any], images: Images, smoke: bool
 ) -> dict[str, Any]:
-    structure = configurations[0].structure
-    (width,), networks = structure.hidden, len(configurations)
-    steps = 2 if smoke else max(2, int(1e11 / flops_per_step))
-    product_flops = 2 * structure.batch_size * FEATURES * networks * width
-    products = max(1, int(1e11 / product_flops))
-    with numerics(structure.precision):
-        train = _training(configurations, steps)
-        x = np.ones((structure.batch_size, FEATURES), np.float32)
-        w = np.ones((FEATURES, networks * width), np.float32)
-        out = np.empty((len(x), w.shape[1]), np.float32)
-        multiply, device_x, device_w = jax.jit(jnp.matmul), jnp.asarray(x), jnp.asarray(w)
-        subjects: dict[str, Callable[[], object]] = {
-            "step": train,
-            "xla": lambda: [multiply(device_x, device_w) for _ in range(products)],
-            "numpy": lambda: [np.matmul(x, w, out=out) for _ in range(products)],
-        }
-        timings = interleave(subjects, repeats=1 if smoke else 7)
-    rate = steps * flops_per_step / timings["step"].median / 1e9
-    xla, numpy = (
-        products * product_flops / timings[name].median / 1e9 for name in ("xla", "numpy")
+    members = [configurations[i] for i in group.chunks[0].ids]
+    (width,), batch, networks = group.structure.hidden, group.structure.batch_size, group.size
+    flops = networks * group.flops_per_step
+    steps = 2 if smoke else max(2, int(WORK / flops))
+    task = make_task(members, images, steps)
+    product_flops = 2 * batch * FEATURES * networks * width
+    count = max(1, round(steps * flops / product_flops))
+    calls = {
+        name: product
+        for name, product in products(batch, FEATURES, networks * width).items()
+        if dtype_of(name) != "float64"
+    }
+    subjects: dict[str, Callable[[], object]] = {"float32": Ours(task).run}
+    if MIXED_PRECISION is not None:
+        subjects["bfloat16"] = Ours(task, precision=MIXED_PRECISION).run
+    steppers = list(subjects)
+    for name, call in calls.items():
+        subjects[name] = lambda call=call: [call() for _ in range(count)][-1]
+    timings = interleave(subjects, repeats=1 if smoke else 7)
+    row: dict[str, Any] = {"networks": networks, "hidden": width, "batch": batch}
+    for name in calls:
+        row[name] = count * product_flops / timings[name].median / 1e9
+    for dtype, label in (("float32", "float32"), ("bfloat16", "mixed")):
+        found = dict.fromkeys(("step ms", "GFLOP/s", "of product", "compile s"))
+        if dtype in steppers:
+            step = timings[dtype]
+            best = min(
+                (timings[name] for name in calls if dtype_of(name) == dtype),
+                key=lambda timing: timing.median,
+            )
+            share = steps * flops / (count * product_flops)
+            found = {
+                "step ms": step.median / steps * 1e3,
+                "GFLOP/s": steps * flops / step.median / 1e9,
+                "of product": share * step.times_faster_than(best),
+                "compile s": step.first - step.median,
+            }
+        row |= {f"{label} {name}": value for name, value in found.items()}
+    row["mixed is"] = (
+        timings["bfloat16"].times_faster_than(timings["float32"]) if len(steppers) > 1 else None
     )
-    return {
-        "networks": networks,
-        "hidden": width,
-        "batch": structure.batch_size,
-        "step_ms": timings["step"].median / steps * 1e3,
-        "GFLOP/s": rate,
-        "xla product": xla,
-        "numpy product": numpy,
-        "ratio": rate / max(xla, numpy),
-        "compile_s": timings["step"].first - timings["step"].median,
-    }
-
-
-def _training(configurations: Sequence[Configuration], steps: int) -> Callable[[], object]:
-    """Return a call that makes `steps` updates of all networks."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (EXAMPLES, FEATURES), dtype=np.uint8)
-    labels = generator.integers(0, CLASSES, EXAMPLES, dtype=np.int32)
-    mean = jnp.asarray(images.mean(axis=0, dtype=np.float32))
-    data = DeviceData(jnp.asarray(images), jnp.asarray(labels), mean, None)
-    program = make_train(configurations[0].structure, (FEATURES,), CLASSES)
-    numbers = {
-        name: jnp.asarray([c.numbers[name] for c in configurations], jnp.float32)
-        for name in configurations[0].numbers
-    }
-    seed, state = jnp.uint32(0), [program.init(numbers, jnp.uint32(0))]
-
-    def call() -> object:
-        state[0], metrics = program.advance(
-            state[0], numbers, seed, data, jnp.int32(EXAMPLES), jnp.int32(steps), jnp.int32(1000)
-        )
-        return metrics
-
-    return call
+    return row

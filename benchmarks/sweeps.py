@@ -1,0 +1,191 @@
+"""A sweep by jaxnet and by what users would take instead, beside the machine's product rate.
+
+Each trains the same networks: same weights to start from, minibatches, update rule and penalty, as
+the trained weights show: a row whose update lies too far from float64's is not equal work and
+counts as failed. The products do as many operations as the sweep's step has in its products, at the
+shape of the first layer of all networks of a group.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from benchmarks.peers import MIXED, OURS, PEERS, REFERENCE, Peer, Trainer
+from benchmarks.products import dtype_of, products
+from benchmarks.tasks import Task, Weights, judge, make_task, picture_like, rings
+from benchmarks.timing import rounds, seconds
+from jaxnet.configuration import Configuration, configure
+from jaxnet.sweeps import find_preset
+from jaxnet.sweeps.cost import step_flops
+
+EXAMPLES = 5000
+STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 4}
+"""Updates of each network in a timed call, within an epoch of EXAMPLES."""
+
+TINY, TINY_STEPS, TINY_BATCH = 1000, 500, 32
+ONE_BY_ONE = 4  # of the tiny networks, where they train one after the other
+
+COLUMNS = (
+    "networks",
+    "configurations/s",
+    "GFLOP/s",
+    "of product",  # the fastest of its operands' dtype
+    "jaxnet is",  # times faster, in float32
+    "mixed is",
+    "first s",
+    "mean loss",
+    "loss differs",
+    "update differs",
+    "equal work",
+)
+
+
+def measure_grid(grid: str, *, smoke: bool) -> list[dict[str, Any]]:
+    """Return one row a product and a way of training, for one of the CIFAR-10 presets."""
+    images = picture_like(96 if smoke else 3072, 10, EXAMPLES)
+    groups: dict[Any, list[Configuration]] = {}
+    for given in find_preset(grid).configurations():
+        configuration = _learning_fast(given)
+        groups.setdefault(configuration.structure, []).append(configuration)
+    few = [members[:2] for members in groups.values()][:1]
+    steps = 2 if smoke else STEPS[grid]
+    tasks = [make_task(g, images, steps) for g in (few if smoke else groups.values())]
+    return measure_tasks(tasks, repeats=1 if smoke else 5)
+
+
+def _learning_fast(configuration: Configuration) -> Configuration:
+    """Return it with larger weights to start from: a few steps then change the loss."""
+    structure = dataclasses.replace(configuration.structure, init="he")
+    numbers = {**configuration.numbers, "init_scale": 0.5}
+    return dataclasses.replace(configuration, structure=structure, numbers=numbers)
+
+
+def measure_tiny(*, smoke: bool) -> list[dict[str, Any]]:
+    """Return one row a way of training nets of 2-32-2, batch 32."""
+    count, steps = (4, 5) if smoke else (TINY, TINY_STEPS)
+    rates = [10 ** (-3 + 2 * i / (count - 1)) for i in range(count)]
+    space = [
+        configure(hidden=[32], learning_rate=rate, l2=1e-3, batch_size=TINY_BATCH) for rate in rates
+    ]
+    task = make_task(space, rings(TINY_BATCH * TINY_STEPS), steps)
+    return measure_tasks([task], repeats=1 if smoke else 3, most=ONE_BY_ONE, ceiling=False)
+
+
+def measure_tasks(
+    tasks: Sequence[Task],
+    *,
+    peers: Sequence[Peer] = PEERS,
+    repeats: int,
+    reference: str = REFERENCE,
+    most: int | None = None,
+    ceiling: bool = True,
+) -> list[dict[str, Any]]:
+    """Return one row a product and peer; updates are compared with those of the peer `reference`.
+
+    `most` bounds the networks of those that train one after the other.
+    """
+    calls: dict[str, Callable[[], object]] = _ceiling(tasks) if ceiling else {}
+    first = {name: seconds(call) for name, call in calls.items()}
+    limits = list(calls)
+    training: dict[str, _Training] = {}
+    failed: dict[str, str] = {}
+    for peer in peers:
+        if not peer.installed:
+            failed[peer.name] = "not installed"
+            continue
+        own = [task if peer.together or most is None else task.first(most) for task in tasks]
+        try:
+            training[peer.name] = _Training(peer, own)
+            first[peer.name] = seconds(training[peer.name])
+        except Exception as error:  # whatever it cannot do, its row says so and the others go on
+            training.pop(peer.name, None)
+            failed[peer.name] = f"{type(error).__name__}: {error}".splitlines()[0][:60]
+    timings = rounds(calls | training, first, repeats)
+    work = sum(task.steps * _flops(task) for task in tasks)
+    best = {
+        dtype: min(
+            (name for name in limits if dtype_of(name) == dtype),
+            key=lambda name: timings[name].median,
+        )
+        for dtype in {dtype_of(name) for name in limits}
+    }
+    rows = [
+        _row(f"product, {name}", {"GFLOP/s": work / timings[name].median / 1e9}) for name in limits
+    ]
+    for peer in peers:
+        if peer.name in failed:
+            rows.append(_row(peer.name, {"equal work": failed[peer.name]}))
+            continue
+        its, timing = training[peer.name], timings[peer.name]
+        share = work / its.work  # of the work of all networks
+        found: dict[str, Any] = {
+            "networks": its.networks,
+            "configurations/s": its.networks / timing.median,
+            "GFLOP/s": its.work / timing.median / 1e9,
+        }
+        if peer.operands in best:
+            limit = timings[best[peer.operands]]
+            found["of product"] = timing.times_faster_than(limit) / share
+        for column, name in (("jaxnet is", OURS), ("mixed is", MIXED)):
+            if name in timings:
+                found[column] = timings[name].times_faster_than(timing) * share
+        found["first s"] = timing.first
+        verdicts = [
+            judge(task, mine, theirs)
+            for task, mine, theirs in zip(
+                its.tasks, its.found, training[reference].found, strict=True
+            )
+        ]
+        error = max(verdict.update_error for verdict in verdicts)
+        found["mean loss"] = statistics.fmean(verdict.mean_loss for verdict in verdicts)
+        found["loss differs"] = max(verdict.loss_error for verdict in verdicts)
+        found["update differs"] = error
+        found["equal work"] = "yes" if error <= peer.tolerance else "FAILED"
+        rows.append(_row(peer.name, found))
+    return rows
+
+
+class _Training:
+    """A call that trains the networks of all tasks; `found` are their weights after the first."""
+
+    def __init__(self, peer: Peer, tasks: Sequence[Task]):
+        self.tasks = tasks
+        self.trainers: list[Trainer] = [peer.make(task) for task in tasks]
+        self.networks = sum(len(task.configurations) for task in tasks)
+        self.work = sum(task.steps * _flops(task) for task in tasks)
+        self.found: list[list[Weights]] = []
+
+    def __call__(self) -> object:
+        left = [trainer.run() for trainer in self.trainers]
+        if not self.found:
+            jax.block_until_ready(left)
+            self.found = [trainer.weights() for trainer in self.trainers]
+        return left
+
+
+def _row(what: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {"what": what, **{name: found.get(name) for name in COLUMNS}}
+
+
+def _flops(task: Task) -> float:
+    """Return the operations in the products of one step of all networks."""
+    first = task.configurations[0]
+    shape = task.images.raw.shape[1:]
+    each = step_flops(first.structure, tuple(first.numbers), shape, task.images.classes)
+    return each * len(task.configurations)
+
+
+def _ceiling(tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
+    """Return calls that make the operations of all tasks in products at their first layers."""
+    calls: dict[str, list[Callable[[], object]]] = {}
+    for task in tasks:
+        features, width = task.start[0][0].shape
+        batch, columns = task.rows.shape[1], len(task.configurations) * width
+        count = max(1, round(task.steps * _flops(task) / (2 * batch * features * columns)))
+        for name, product in products(batch, features, columns).items():
+            if dtype_of(name) != "float64":
+                calls.setdefault(name, []).extend([product] * count)
+    return {name: lambda all=all: [product() for product in all][-1] for name, all in calls.items()}
