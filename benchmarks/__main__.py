@@ -18,6 +18,7 @@ from benchmarks import (
     startup,
     sweep_step,
     sweeps,
+    targets,
     update_rules,
 )
 from benchmarks.plots import draw
@@ -37,6 +38,7 @@ SUBJECTS = {
     "deep": deep.measure,
     "update_rules": update_rules.measure,
     "startup": startup.measure,
+    "targets": targets.measure,
     "grids": grids.measure,
     "random_widths": random_widths.measure,
     "convolution": convolution.measure,

@@ -46,7 +46,7 @@ def _maps(rows: Sequence[dict[str, Any]]) -> Any:
     figure, all_axes = plt.subplots(
         1, len(cells), figsize=(4 * len(cells), 3.6), layout="constrained", squeeze=False
     )
-    image = None
+    image: Any = None
     for axes, (inputs, batch) in zip(all_axes[0], cells, strict=True):
         here = [row for row in rows if (row["inputs"], row["batch"]) == (inputs, batch)]
         widths = sorted({row["hidden"] for row in here})

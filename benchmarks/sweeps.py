@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks.peers import MIXED, OURS, PEERS, REFERENCE, Peer, Trainer
 from benchmarks.products import dtype_of, products
@@ -25,7 +26,7 @@ EXAMPLES = 5000
 STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 4}
 """Updates of each network in a timed call, within an epoch of EXAMPLES."""
 
-TINY, TINY_STEPS, TINY_BATCH = 1000, 500, 32
+TINY, MANY, TINY_STEPS, TINY_BATCH = 1000, 10_000, 500, 32
 ONE_BY_ONE = 4  # of the tiny networks, where they train one after the other
 
 COLUMNS = (
@@ -64,14 +65,25 @@ def _learning_fast(configuration: Configuration) -> Configuration:
 
 
 def measure_tiny(*, smoke: bool) -> list[dict[str, Any]]:
-    """Return one row a way of training nets of 2-32-2, batch 32."""
+    """Return one row a way of training nets of 2-32-2, batch 32; and one of jaxnet for more."""
     count, steps = (4, 5) if smoke else (TINY, TINY_STEPS)
-    rates = [10 ** (-3 + 2 * i / (count - 1)) for i in range(count)]
+    rows = measure_tasks(
+        [_tiny(count, steps)], repeats=1 if smoke else 3, most=ONE_BY_ONE, ceiling=False
+    )
+    count = 8 if smoke else MANY
+    ours = [Peer(f"{peer.name}, {count:,}", *peer[1:]) for peer in PEERS if peer.name == OURS]
+    many = measure_tasks(
+        [_tiny(count, steps)], peers=ours, repeats=1 if smoke else 3, reference=None, ceiling=False
+    )
+    return [*rows, *many]
+
+
+def _tiny(count: int, steps: int) -> Task:
+    rates = np.geomspace(1e-3, 1e-1, count).tolist()
     space = [
         configure(hidden=[32], learning_rate=rate, l2=1e-3, batch_size=TINY_BATCH) for rate in rates
     ]
-    task = make_task(space, rings(TINY_BATCH * TINY_STEPS), steps)
-    return measure_tasks([task], repeats=1 if smoke else 3, most=ONE_BY_ONE, ceiling=False)
+    return make_task(space, rings(TINY_BATCH * TINY_STEPS), steps)
 
 
 def measure_tasks(
@@ -79,7 +91,7 @@ def measure_tasks(
     *,
     peers: Sequence[Peer] = PEERS,
     repeats: int,
-    reference: str = REFERENCE,
+    reference: str | None = REFERENCE,
     most: int | None = None,
     ceiling: bool = True,
 ) -> list[dict[str, Any]]:
@@ -133,6 +145,9 @@ def measure_tasks(
             if name in timings:
                 found[column] = timings[name].times_faster_than(timing) * share
         found["first s"] = timing.first
+        if reference is None:
+            rows.append(_row(peer.name, found))
+            continue
         verdicts = [
             judge(task, mine, theirs)
             for task, mine, theirs in zip(

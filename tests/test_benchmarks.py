@@ -1,0 +1,157 @@
+"""The benchmarks' own promises: equal work is told from unequal, and times are paired by rounds."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import plots, report, timing
+from benchmarks.peers import OURS, PEERS, REFERENCE, Peer
+from benchmarks.peers.course_loop import CourseLoop
+from benchmarks.peers.ours import Ours
+from benchmarks.sweeps import measure_tasks
+from benchmarks.tasks import judge, make_task, picture_like
+from jaxnet.configuration import configure
+
+FEATURES, STEPS = 12, 5
+
+
+@pytest.fixture(scope="module")
+def task():
+    space = [
+        configure(hidden=[7], batch_size=20, learning_rate=rate, l2=l2)
+        for rate, l2 in ((0.05, 0.5), (0.1, 0.1))
+    ]
+    return make_task(space, picture_like(FEATURES, 3, 300), STEPS)
+
+
+@pytest.fixture(scope="module")
+def reference(task):
+    loop = CourseLoop(task, dtype=np.float64)
+    loop.run()
+    return loop.weights()
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Let the peers promote as they are used to."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def trained(task, make):
+    trainer = make(task)
+    jax.block_until_ready(trainer.run())
+    return trainer.weights()
+
+
+@pytest.mark.parametrize(
+    "peer", [p for p in PEERS if "compiled" not in p.name], ids=lambda peer: peer.name
+)
+def test_every_peer_does_equal_work(task, reference, peer):
+    if not peer.installed:
+        pytest.skip(f"{peer.needs} is not installed")
+    try:
+        found = trained(task, peer.make)
+    except ValueError as error:
+        pytest.skip(str(error))
+    verdict = judge(task, found, reference)
+    assert verdict.update_error <= peer.tolerance
+    assert verdict.loss_error < 1e-2
+
+
+def other_rows(task):
+    return task._replace(rows=task.rows[::-1])
+
+
+def double_penalty(task):
+    return changed_numbers(task, l2=2.0)
+
+
+def larger_rate(task):
+    return changed_numbers(task, learning_rate=1.05)
+
+
+def changed_numbers(task, **factors):
+    return task._replace(
+        configurations=[
+            dataclasses.replace(
+                c, numbers={n: v * factors.get(n, 1.0) for n, v in c.numbers.items()}
+            )
+            for c in task.configurations
+        ]
+    )
+
+
+def other_start(task):
+    (w, b), *rest = task.start
+    return task._replace(start=[(w[::-1], b), *rest])
+
+
+def one_step_less(task):
+    return task._replace(rows=task.rows[:-1])
+
+
+@pytest.mark.parametrize(
+    "fault", [other_rows, double_penalty, larger_rate, other_start, one_step_less]
+)
+def test_other_work_is_not_equal(task, reference, fault):
+    found = trained(fault(task), lambda task: CourseLoop(task, dtype=np.float64))
+    assert judge(task, found, reference).update_error > 2e-2  # that of float32's rows
+
+
+def test_rows_say_who_failed_and_who_is_missing(task):
+    peers = [
+        Peer(OURS, Ours, True),
+        Peer(REFERENCE, lambda task: CourseLoop(task, dtype=np.float64), False, "float64"),
+        Peer("cheat", lambda task: CourseLoop(double_penalty(task), dtype=np.float64), False),
+        Peer("absent", Ours, True, needs="no_such_package"),
+        Peer("broken", lambda task: 1 / 0, True),
+    ]
+    rows = measure_tasks([task], peers=peers, repeats=2, most=1)
+    found = {row["what"]: row for row in rows}
+    assert found[OURS]["equal work"] == "yes"
+    assert found["cheat"]["equal work"] == "FAILED"
+    assert found["absent"]["equal work"] == "not installed"
+    assert "ZeroDivisionError" in found["broken"]["equal work"]
+    assert (found[OURS]["networks"], found[REFERENCE]["networks"]) == (2, 1)
+    assert found[OURS]["jaxnet is"] == 1
+    for row in rows:
+        assert row.keys() == rows[0].keys()
+    # A network's time, not a call's: the reference trained half as many.
+    rates = [found[name]["configurations/s"] for name in (OURS, REFERENCE)]
+    assert found[REFERENCE]["jaxnet is"] == pytest.approx(rates[0] / rates[1], rel=0.5)
+
+
+def test_ratios_are_of_the_same_round():
+    steady = timing.Timing(first=9.0, times=(1.0, 10.0, 3.0))
+    twice_as_slow = timing.Timing(first=9.0, times=(2.0, 20.0, 6.0))
+    assert steady.times_faster_than(twice_as_slow) == 2
+    assert (steady.median, steady.fastest) == (3, 1)
+
+
+def test_subjects_take_turns(monkeypatch):
+    monkeypatch.setattr(timing, "SETTLE", 0)
+    calls = []
+    subjects = {name: lambda name=name: calls.append(name) for name in "ab"}
+    found = timing.interleave(subjects, repeats=2)
+    assert calls == list("ab" * 3)
+    assert [len(t.times) for t in found.values()] == [2, 2]
+
+
+def test_results_are_written_with_circumstances_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(plots, "RESULTS", tmp_path)
+    cell = {"inputs": 2, "hidden": 8, "batch": 32}
+    rows = [
+        {**cell, "networks": count, "times faster": faster} for count, faster in ((1, 1.0), (10, 2))
+    ]
+    content = json.loads(report.write_json("scaling_x", rows).read_text())
+    assert content["rows"] == rows
+    assert {"commit", "dirty", "versions", "machine", "date"} <= content.keys()
+    bars = [{"what": "jaxnet", "configurations/s": 3.0}, {"what": "b", "configurations/s": None}]
+    for subject, drawn in (("scaling_x", rows), ("sweeps_x", bars)):
+        assert plots.draw(subject, drawn).stat().st_size > 1000
+    assert plots.draw("course", []) is None
