@@ -6,7 +6,7 @@ the float32 product at the shape of the first layer.
 
 from typing import Any
 
-from benchmarks.peers import MIXED, MIXED_PRECISION, OURS, Peer
+from benchmarks.peers import MIXED, OURS, Peer
 from benchmarks.peers.ours import Ours
 from benchmarks.sweeps import measure_tasks
 from benchmarks.tasks import make_task, picture_like
@@ -22,17 +22,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "SGD": {"optimizer": "sgd"},
 }
 AUTODIFF = "jaxnet, jax.grad"
+WAYS = (
+    Peer(OURS, Ours, True),
+    Peer(AUTODIFF, lambda task: Ours(task, backward="autodiff"), True),
+    Peer(MIXED, lambda task: Ours(task, precision="mixed"), True, "bfloat16"),
+)
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
     """Return one row a kind of net and way of training it."""
-    peers = [
-        Peer(OURS, Ours, True),
-        Peer(AUTODIFF, lambda task: Ours(task, backward="autodiff"), True),
-    ]
-    if MIXED_PRECISION is not None:
-        precision = MIXED_PRECISION
-        peers.append(Peer(MIXED, lambda task: Ours(task, precision=precision), True, "bfloat16"))
     images = picture_like(96 if smoke else 3072, 10, EXAMPLES)
     hidden, networks = ([16, 8], 2) if smoke else (HIDDEN, NETWORKS)
     rows = []
@@ -42,6 +40,6 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
             for i in range(networks)
         ]
         task = make_task(space, images, 2 if smoke else STEPS)
-        found = measure_tasks([task], peers=peers, repeats=1 if smoke else 5, reference=AUTODIFF)
+        found = measure_tasks([task], peers=WAYS, repeats=1 if smoke else 5, reference=AUTODIFF)
         rows += [{"nets": kind, **row} for row in found]
     return rows

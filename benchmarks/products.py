@@ -46,10 +46,12 @@ def _numpy(x: np.ndarray, w: np.ndarray, transposed: bool) -> Product:
 
 
 def _xla(x: np.ndarray, w: np.ndarray, transposed: bool, dtype: jnp.dtype) -> Product:
+    precision = "highest" if dtype == jnp.float32 else "default"
+
     @jax.jit
     def multiply(x, w):
         left = x.T if transposed else x
-        return jnp.matmul(left, w, precision="highest", preferred_element_type=jnp.float32)
+        return jnp.matmul(left, w, precision=precision, preferred_element_type=jnp.float32)
 
     device_x, device_w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
     return lambda: multiply(device_x, device_w)

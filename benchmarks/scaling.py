@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.peers import MIXED_PRECISION
 from benchmarks.tasks import Images, picture_like, rings, stacked_numbers
 from benchmarks.timing import Timing, rounds, seconds
 from jaxnet.configuration import Configuration, configure
@@ -28,10 +27,6 @@ SECONDS = 0.1  # of a timed call, about
 
 def measure(precision: str, *, smoke: bool) -> list[dict[str, Any]]:
     """Return one row a number of networks, width and batch size."""
-    if precision == "mixed":
-        if MIXED_PRECISION is None:
-            return []
-        precision = MIXED_PRECISION
     images = {784: picture_like(784, 10, 2000), 2: rings(2000)}
     cells = [(784, width, batch) for batch in BATCHES for width in WIDTHS]
     cells += [(2, width, batch) for batch in TINY_BATCHES for width in TINY_WIDTHS]

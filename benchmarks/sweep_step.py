@@ -8,7 +8,6 @@ of bfloat16 in XLA or PyTorch for the mixed one.
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.peers import MIXED_PRECISION
 from benchmarks.peers.ours import Ours
 from benchmarks.products import dtype_of, products
 from benchmarks.tasks import Images, make_task, picture_like
@@ -51,33 +50,28 @@ def _measure_group(
         for name, product in products(batch, FEATURES, networks * width).items()
         if dtype_of(name) != "float64"
     }
-    subjects: dict[str, Callable[[], object]] = {"float32": Ours(task).run}
-    if MIXED_PRECISION is not None:
-        subjects["bfloat16"] = Ours(task, precision=MIXED_PRECISION).run
-    steppers = list(subjects)
+    subjects: dict[str, Callable[[], object]] = {
+        "float32": Ours(task).run,
+        "mixed": Ours(task, precision="mixed").run,
+    }
     for name, call in calls.items():
         subjects[name] = lambda call=call: [call() for _ in range(count)][-1]
     timings = interleave(subjects, repeats=1 if smoke else 7)
     row: dict[str, Any] = {"networks": networks, "hidden": width, "batch": batch}
     for name in calls:
         row[name] = count * product_flops / timings[name].median / 1e9
-    for dtype, label in (("float32", "float32"), ("bfloat16", "mixed")):
-        found = dict.fromkeys(("step ms", "GFLOP/s", "of product", "compile s"))
-        if dtype in steppers:
-            step = timings[dtype]
-            best = min(
-                (timings[name] for name in calls if dtype_of(name) == dtype),
-                key=lambda timing: timing.median,
-            )
-            share = steps * flops / (count * product_flops)
-            found = {
-                "step ms": step.median / steps * 1e3,
-                "GFLOP/s": steps * flops / step.median / 1e9,
-                "of product": share * step.times_faster_than(best),
-                "compile s": step.first - step.median,
-            }
-        row |= {f"{label} {name}": value for name, value in found.items()}
-    row["mixed is"] = (
-        timings["bfloat16"].times_faster_than(timings["float32"]) if len(steppers) > 1 else None
-    )
-    return row
+    for precision, dtype in (("float32", "float32"), ("mixed", "bfloat16")):
+        step = timings[precision]
+        best = min(
+            (timings[name] for name in calls if dtype_of(name) == dtype),
+            key=lambda timing: timing.median,
+        )
+        row |= {
+            f"{precision} step ms": step.median / steps * 1e3,
+            f"{precision} GFLOP/s": steps * flops / step.median / 1e9,
+            f"{precision} of product": (
+                steps * flops / (count * product_flops) * step.times_faster_than(best)
+            ),
+            f"{precision} compile s": step.first - step.median,
+        }
+    return {**row, "mixed is": timings["mixed"].times_faster_than(timings["float32"])}

@@ -23,7 +23,7 @@ from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.cost import step_flops
 
 EXAMPLES = 5000
-STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 4}
+STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 2}
 """Updates of each network in a timed call, within an epoch of EXAMPLES."""
 
 TINY, MANY, TINY_STEPS, TINY_BATCH = 1000, 10_000, 500, 32

@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks.peers.course_loop import CourseLoop
 from benchmarks.peers.ours import Ours
 from benchmarks.tasks import Task, Weights
-from jaxnet.configuration import PRECISIONS
 
 
 class Trainer(Protocol):
@@ -56,7 +55,6 @@ class Peer(NamedTuple):
 REFERENCE = "course's loop, float64"
 OURS = "jaxnet, float32"
 MIXED = "jaxnet, mixed"
-MIXED_PRECISION = next((name for name in ("mixed", "bfloat16") if name in PRECISIONS), None)
 
 
 def _pytorch(kind: str, *, bfloat16: bool = False, compiled: bool = False) -> Callable:
@@ -78,12 +76,6 @@ def _scikit_learn(task: Task) -> Trainer:
     from benchmarks.peers.scikit_learn import ScikitLearn
 
     return ScikitLearn(task)
-
-
-def _mixed(task: Task) -> Trainer:
-    if MIXED_PRECISION is None:
-        raise ValueError("this version has no mixed precision")
-    return Ours(task, precision=MIXED_PRECISION)
 
 
 PYTORCH = (
@@ -110,7 +102,7 @@ COURSE = (
 )
 PEERS = (
     Peer(OURS, Ours, True),
-    Peer(MIXED, _mixed, True, "bfloat16"),
+    Peer(MIXED, lambda task: Ours(task, precision="mixed"), True, "bfloat16"),
     Peer("jaxnet, one by one", lambda task: Ours(task, at_once=1), False),
     *COURSE,
     *PYTORCH,
