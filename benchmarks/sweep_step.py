@@ -18,7 +18,7 @@ from jaxnet.sweeps.plan import Group, make_plan
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
 GRIDS = ("cifar10-24", "cifar10-45", "cifar10-144")
-WORK = 5e10  # operations a timed call
+WORK = 3e10  # operations a timed call
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def _measure_group(
     }
     for name, call in calls.items():
         subjects[name] = lambda call=call: [call() for _ in range(count)][-1]
-    timings = interleave(subjects, repeats=1 if smoke else 7)
+    timings = interleave(subjects, repeats=1 if smoke else 5)
     row: dict[str, Any] = {"networks": networks, "hidden": width, "batch": batch}
     for name in calls:
         row[name] = count * product_flops / timings[name].median / 1e9

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax
 
-SETTLE = 0.3
+SETTLE = 0.1
 
 
 @dataclass(frozen=True)
