@@ -19,6 +19,7 @@ from rich.table import Table
 from jaxnet.sweeps.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
+BUT_RESULTS = ("--", ":(top)", ":(top,exclude)benchmarks/results")
 WIDTH = 220
 PEERS = ("torch", "flax", "equinox", "scikit-learn", "chex")
 
@@ -48,7 +49,7 @@ def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
         "subject": subject,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", *BUT_RESULTS)),
         "versions": {"python": platform.python_version(), **versions(), **_peers()},
         "machine": {
             "cpu": _cpu(),
