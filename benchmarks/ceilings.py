@@ -13,7 +13,7 @@ FEATURES = 3072
 # (batch, columns): 16 networks of 80 units, of 320, 12 of 100; one network of 50
 SHAPES = ((200, 1280), (400, 1280), (800, 1280), (200, 5120), (500, 1200), (200, 50))
 WORK = 2e10  # FLOP a timed call
-MEMORY = 2**27  # numbers: 512 MB
+MEMORY = 2**26  # numbers: 256 MB
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
