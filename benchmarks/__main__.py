@@ -23,6 +23,7 @@ from benchmarks import (
 )
 from benchmarks.plots import draw
 from benchmarks.report import print_rows, write_json
+from benchmarks.timing import disturbed
 
 SUBJECTS = {
     "ceilings": ceilings.measure,
@@ -64,7 +65,8 @@ def main() -> None:
             continue
         print_rows(subject, rows)
         if not options.smoke:
-            print(write_json(subject, rows))
+            share = disturbed()
+            print(f"{write_json(subject, rows, share)}; {share:.0%} of the timed calls disturbed")
             if (picture := draw(subject, rows)) is not None:
                 print(picture)
 

@@ -42,8 +42,11 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows and circumstances to results/SUBJECT-DEVICE.json and return its path."""
+def write_json(subject: str, rows: Sequence[dict[str, Any]], disturbed: float) -> Path:
+    """Write rows and circumstances to results/SUBJECT-DEVICE.json and return its path.
+
+    `disturbed` is the share of the timed calls beside which other processes were at work.
+    """
     device = jax.devices()[0]
     content = {
         "subject": subject,
@@ -56,6 +59,7 @@ def write_json(subject: str, rows: Sequence[dict[str, Any]]) -> Path:
             "cores": os.cpu_count(),
             "device": f"{device.platform}: {device.device_kind}",
         },
+        "disturbed": disturbed,
         "rows": list(rows),
     }
     RESULTS.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """How a time is taken here: warmed up, blocked on, median of several, subjects interleaved."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,11 @@ from dataclasses import dataclass
 import jax
 
 SETTLE = 0.1
+DISTURBED = 0.1  # of the processors; the kernel counts in hundredths of a second
+PATIENCE = (
+    60.0  # seconds a measurement may go on beyond which disturbed calls are taken as they are
+)
+_others: list[float] = []
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,56 @@ def interleave(subjects: Mapping[str, Callable[[], object]], repeats: int) -> di
 def rounds(
     subjects: Mapping[str, Callable[[], object]], first: Mapping[str, float], repeats: int
 ) -> dict[str, Timing]:
-    """Time subjects in turn that were called once before, in `first` seconds."""
+    """Time subjects in turn that were called once before, in `first` seconds.
+
+    A call during which other processes were at work is made again, while PATIENCE lasts.
+    """
     times: dict[str, list[float]] = {name: [] for name in subjects}
+    until = time.perf_counter() + PATIENCE
     for _ in range(repeats):
         for name, call in subjects.items():
-            times[name].append(seconds(call))
+            taken, others = _watched(call)
+            while others > DISTURBED and time.perf_counter() + taken < until:
+                taken, others = min((taken, others), _watched(call), key=lambda found: found[1])
+            _others.append(others)
+            times[name].append(taken)
     return {name: Timing(first[name], tuple(taken)) for name, taken in times.items()}
+
+
+def disturbed() -> float:
+    """Return the share of the timed calls since the last question that others disturbed."""
+    share = sum(others > DISTURBED for others in _others) / max(len(_others), 1)
+    _others.clear()
+    return share
 
 
 def seconds(call: Callable[[], object]) -> float:
     """Return the time of one call, waiting for what it returns.
 
-    Before it the machine rests for SETTLE seconds: the threads of OpenBLAS go on spinning after a
-    product of NumPy's, which took 10 % off whatever came next.
+    Before it the machine rests for SETTLE seconds: the threads of OpenBLAS go on spinning for
+    some 30 ms after a product of NumPy's, which took 10 % off whatever came next.
     """
     time.sleep(SETTLE)
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
+
+
+def _watched(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the time of a call, and the share of the processors that others took meanwhile."""
+    start, before = time.perf_counter(), _others_seconds()
+    taken = seconds(call)
+    elapsed = time.perf_counter() - start
+    return taken, (_others_seconds() - before) / elapsed / (os.cpu_count() or 1)
+
+
+def _others_seconds() -> float:
+    """Return the processor time of all processes but this and its children; 0 where unknown."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(field) for field in file.readline().split()[1:9]]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = ticks
+    busy = (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])

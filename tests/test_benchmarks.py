@@ -141,6 +141,19 @@ def test_subjects_take_turns(monkeypatch):
     assert [len(t.times) for t in found.values()] == [2, 2]
 
 
+def test_disturbed_calls_are_made_again(monkeypatch):
+    monkeypatch.setattr(timing, "SETTLE", 0)
+    watched = iter([(2.0, 0.5), (1.0, 0.0), (1.5, 0.05), (3.0, 0.9)])
+    monkeypatch.setattr(timing, "_watched", lambda call: next(watched))
+    timing.disturbed()
+    found = timing.rounds({"a": list}, {"a": 9.0}, repeats=2)
+    assert found["a"].times == (1.0, 1.5)
+    assert timing.disturbed() == 0
+    monkeypatch.setattr(timing, "PATIENCE", 0.0)
+    assert timing.rounds({"a": list}, {"a": 9.0}, repeats=1)["a"].times == (3.0,)
+    assert timing.disturbed() == 1
+
+
 def test_results_are_written_with_circumstances_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(plots, "RESULTS", tmp_path)
@@ -148,7 +161,7 @@ def test_results_are_written_with_circumstances_and_drawn(tmp_path, monkeypatch)
     rows = [
         {**cell, "networks": count, "times faster": faster} for count, faster in ((1, 1.0), (10, 2))
     ]
-    content = json.loads(report.write_json("scaling_x", rows).read_text())
+    content = json.loads(report.write_json("scaling_x", rows, 0.0).read_text())
     assert content["rows"] == rows
     assert {"commit", "dirty", "versions", "machine", "date"} <= content.keys()
     bars = [{"what": "jaxnet", "configurations/s": 3.0}, {"what": "b", "configurations/s": None}]
