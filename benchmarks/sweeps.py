@@ -26,8 +26,6 @@ EXAMPLES = 5000
 STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 2}
 """Updates of each network in a timed call, within an epoch of EXAMPLES."""
 
-ROUNDS = {"cifar10-45": 5, "cifar10-24": 5, "cifar10-144": 3}
-
 TINY, MANY, TINY_STEPS, TINY_BATCH = 1000, 10_000, 500, 32
 ONE_BY_ONE = 4  # of the tiny networks, where they train one after the other
 
@@ -56,7 +54,7 @@ def measure_grid(grid: str, *, smoke: bool) -> list[dict[str, Any]]:
     few = [members[:2] for members in groups.values()][:1]
     steps = 2 if smoke else STEPS[grid]
     tasks = [make_task(g, images, steps) for g in (few if smoke else groups.values())]
-    return measure_tasks(tasks, repeats=1 if smoke else ROUNDS[grid])
+    return measure_tasks(tasks, repeats=1 if smoke else 3)
 
 
 def _learning_fast(configuration: Configuration) -> Configuration:
