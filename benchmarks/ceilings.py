@@ -42,7 +42,7 @@ def _product(
     count = 1 if smoke else max(1, round(WORK / flops))
     calls = products(batch, FEATURES, columns, transposed=transposed)
     subjects = {
-        name: lambda call=call: [call() for _ in range(count)][-1] for name, call in calls.items()
+        name: lambda call=call: [call() for _ in range(count)] for name, call in calls.items()
     }
     timings = interleave(subjects, repeats)
     left = f"[{FEATURES}, {batch}]ᵀ" if transposed else f"[{batch}, {FEATURES}]"

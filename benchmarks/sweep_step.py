@@ -55,7 +55,7 @@ def _measure_group(
         "mixed": Ours(task, precision="mixed").run,
     }
     for name, call in calls.items():
-        subjects[name] = lambda call=call: [call() for _ in range(count)][-1]
+        subjects[name] = lambda call=call: [call() for _ in range(count)]
     timings = interleave(subjects, repeats=1 if smoke else 5)
     row: dict[str, Any] = {"networks": networks, "hidden": width, "batch": batch}
     for name in calls:

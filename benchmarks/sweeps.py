@@ -8,16 +8,16 @@ shape of the first layer of all networks of a group.
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks.peers import MIXED, OURS, PEERS, REFERENCE, Peer, Trainer
-from benchmarks.products import dtype_of, products
+from benchmarks.products import Product, dtype_of, products
 from benchmarks.tasks import Task, Weights, judge, make_task, picture_like, rings
-from benchmarks.timing import rounds, seconds
+from benchmarks.timing import Timing, rounds, seconds
 from jaxnet.configuration import Configuration, configure
 from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.cost import step_flops
@@ -99,9 +99,8 @@ def measure_tasks(
 
     `most` bounds the networks of those that train one after the other.
     """
-    calls: dict[str, Callable[[], object]] = _ceiling(tasks) if ceiling else {}
-    first = {name: seconds(call) for name, call in calls.items()}
-    limits = list(calls)
+    limits = _limits(tasks) if ceiling else {}
+    first = {name: seconds(call) for name, call in limits.items()}
     training: dict[str, _Training] = {}
     failed: dict[str, str] = {}
     for peer in peers:
@@ -110,57 +109,64 @@ def measure_tasks(
             continue
         own = [task if peer.together or most is None else task.first(most) for task in tasks]
         try:
-            training[peer.name] = _Training(peer, own)
-            first[peer.name] = seconds(training[peer.name])
+            trained = _Training(peer, own)
+            first[peer.name] = seconds(trained)
+            training[peer.name] = trained
         except Exception as error:  # whatever it cannot do, its row says so and the others go on
-            training.pop(peer.name, None)
             failed[peer.name] = f"{type(error).__name__}: {error}".splitlines()[0][:60]
-    timings = rounds(calls | training, first, repeats)
-    work = sum(task.steps * _flops(task) for task in tasks)
-    best = {
-        dtype: min(
-            (name for name in limits if dtype_of(name) == dtype),
-            key=lambda name: timings[name].median,
-        )
-        for dtype in {dtype_of(name) for name in limits}
-    }
+    timings = rounds(limits | training, first, repeats)
     rows = [
-        _row(f"product, {name}", {"GFLOP/s": work / timings[name].median / 1e9}) for name in limits
+        _row(f"product, {name}", {"GFLOP/s": limit.work / timings[name].median / 1e9})
+        for name, limit in limits.items()
     ]
     for peer in peers:
         if peer.name in failed:
             rows.append(_row(peer.name, {"equal work": failed[peer.name]}))
             continue
-        its, timing = training[peer.name], timings[peer.name]
-        share = work / its.work  # of the work of all networks
-        found: dict[str, Any] = {
-            "networks": its.networks,
-            "configurations/s": its.networks / timing.median,
-            "GFLOP/s": its.work / timing.median / 1e9,
-        }
-        if peer.operands in best:
-            limit = timings[best[peer.operands]]
-            found["of product"] = timing.times_faster_than(limit) / share
-        for column, name in (("jaxnet is", OURS), ("mixed is", MIXED)):
-            if name in timings:
-                found[column] = timings[name].times_faster_than(timing) * share
-        found["first s"] = timing.first
-        if reference is None:
-            rows.append(_row(peer.name, found))
-            continue
-        verdicts = [
-            judge(task, mine, theirs)
-            for task, mine, theirs in zip(
-                its.tasks, its.found, training[reference].found, strict=True
-            )
-        ]
-        error = max(verdict.update_error for verdict in verdicts)
-        found["mean loss"] = statistics.fmean(verdict.mean_loss for verdict in verdicts)
-        found["loss differs"] = max(verdict.loss_error for verdict in verdicts)
-        found["update differs"] = error
-        found["equal work"] = "yes" if error <= peer.tolerance else "FAILED"
+        found = _speed(peer, training, limits, timings)
+        if reference is not None:
+            found |= _equality(peer, training[peer.name], training[reference])
         rows.append(_row(peer.name, found))
     return rows
+
+
+def _speed(
+    peer: Peer,
+    training: Mapping[str, "_Training"],
+    limits: Mapping[str, "_Products"],
+    timings: Mapping[str, Timing],
+) -> dict[str, Any]:
+    its, timing = training[peer.name], timings[peer.name]
+    found: dict[str, Any] = {
+        "networks": its.networks,
+        "configurations/s": its.networks / timing.median,
+        "GFLOP/s": its.work / timing.median / 1e9,
+        "first s": timing.first,
+    }
+    alike = [name for name in limits if dtype_of(name) == peer.operands]
+    if alike:
+        best = min(alike, key=lambda name: timings[name].median / limits[name].work)
+        share = its.work / limits[best].work
+        found["of product"] = share * timing.times_faster_than(timings[best])
+    for column, name in (("jaxnet is", OURS), ("mixed is", MIXED)):
+        if name in training:
+            share = training[name].work / its.work
+            found[column] = share * timings[name].times_faster_than(timing)
+    return found
+
+
+def _equality(peer: Peer, its: "_Training", reference: "_Training") -> dict[str, Any]:
+    verdicts = [
+        judge(task, mine, theirs)
+        for task, mine, theirs in zip(its.tasks, its.found, reference.found, strict=True)
+    ]
+    error = max(verdict.update_error for verdict in verdicts)
+    return {
+        "mean loss": statistics.fmean(verdict.mean_loss for verdict in verdicts),
+        "loss differs": max(verdict.loss_error for verdict in verdicts),
+        "update differs": error,
+        "equal work": "yes" if error <= peer.tolerance else "FAILED",
+    }
 
 
 class _Training:
@@ -193,14 +199,28 @@ def _flops(task: Task) -> float:
     return each * len(task.configurations)
 
 
-def _ceiling(tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
-    """Return calls that make the operations of all tasks in products at their first layers."""
-    calls: dict[str, list[Callable[[], object]]] = {}
+class _Products:
+    """A call that makes products; `work` are their operations."""
+
+    def __init__(self) -> None:
+        self.calls: list[Product] = []
+        self.work = 0.0
+
+    def __call__(self) -> object:
+        return [call() for call in self.calls]
+
+
+def _limits(tasks: Sequence[Task]) -> dict[str, _Products]:
+    """Return about as many operations as all tasks have, in products at their first layers."""
+    limits: dict[str, _Products] = {}
     for task in tasks:
         features, width = task.start[0][0].shape
         batch, columns = task.rows.shape[1], len(task.configurations) * width
-        count = max(1, round(task.steps * _flops(task) / (2 * batch * features * columns)))
+        each = 2.0 * batch * features * columns
+        count = max(1, round(task.steps * _flops(task) / each))
         for name, product in products(batch, features, columns).items():
             if dtype_of(name) != "float64":
-                calls.setdefault(name, []).extend([product] * count)
-    return {name: lambda all=all: [product() for product in all][-1] for name, all in calls.items()}
+                limit = limits.setdefault(name, _Products())
+                limit.calls += [product] * count
+                limit.work += count * each
+    return limits

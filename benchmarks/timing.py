@@ -54,10 +54,11 @@ def rounds(
 ) -> dict[str, Timing]:
     """Time subjects in turn that were called once before, in `first` seconds.
 
-    A call during which other processes were at work is made again, while PATIENCE lasts.
+    A call during which other processes were at work is made again, while PATIENCE lasts; a single
+    round is for seeing whether all runs, and has none.
     """
     times: dict[str, list[float]] = {name: [] for name in subjects}
-    until = time.perf_counter() + PATIENCE
+    until = time.perf_counter() + (PATIENCE if repeats > 1 else 0)
     for _ in range(repeats):
         for name, call in subjects.items():
             taken, others = _watched(call)
