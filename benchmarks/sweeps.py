@@ -26,7 +26,10 @@ EXAMPLES, SMOKE = 5000, "cifar10-45"
 STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 2}
 """Updates of each network in a timed call, within an epoch of EXAMPLES."""
 
+GRID_ROUNDS = 3
+
 TINY, MANY, TINY_STEPS, TINY_BATCH = 1000, 10_000, 500, 32
+TINY_ROUNDS = 3
 ONE_BY_ONE = 4  # of the tiny networks, where they train one after the other
 
 COLUMNS = (
@@ -56,7 +59,7 @@ def measure_grid(grid: str, *, smoke: bool) -> list[dict[str, Any]]:
     few = [members[:2] for members in groups.values()][:1]
     steps = 2 if smoke else STEPS[grid]
     tasks = [make_task(g, images, steps) for g in (few if smoke else groups.values())]
-    return measure_tasks(tasks, repeats=1 if smoke else 3)
+    return measure_tasks(tasks, repeats=1 if smoke else GRID_ROUNDS)
 
 
 def _learning_fast(configuration: Configuration) -> Configuration:
@@ -68,14 +71,18 @@ def _learning_fast(configuration: Configuration) -> Configuration:
 
 def measure_tiny(*, smoke: bool) -> list[dict[str, Any]]:
     """Return one row a way of training nets of 2-32-2, batch 32; and one of jaxnet for more."""
-    count, steps = (4, 5) if smoke else (TINY, TINY_STEPS)
+    ours = [peer for peer in PEERS if peer.name == OURS]
+    if smoke:
+        return measure_tasks([_tiny(4, 5)], peers=ours, repeats=1, reference=None, ceiling=False)
     rows = measure_tasks(
-        [_tiny(count, steps)], repeats=1 if smoke else 3, most=ONE_BY_ONE, ceiling=False
+        [_tiny(TINY, TINY_STEPS)], repeats=TINY_ROUNDS, most=ONE_BY_ONE, ceiling=False
     )
-    count = 8 if smoke else MANY
-    ours = [Peer(f"{peer.name}, {count:,}", *peer[1:]) for peer in PEERS if peer.name == OURS]
     many = measure_tasks(
-        [_tiny(count, steps)], peers=ours, repeats=1 if smoke else 3, reference=None, ceiling=False
+        [_tiny(MANY, TINY_STEPS)],
+        peers=[peer._replace(name=f"{peer.name}, {MANY:,}") for peer in ours],
+        repeats=TINY_ROUNDS,
+        reference=None,
+        ceiling=False,
     )
     return [*rows, *many]
 
