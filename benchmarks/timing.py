@@ -54,15 +54,15 @@ def rounds(
 ) -> dict[str, Timing]:
     """Time subjects in turn that were called once before, in `first` seconds.
 
-    A call during which other processes were at work is made again, while PATIENCE lasts; a single
-    round is for seeing whether all runs, and has none.
+    A call during which other processes were at work is made again, until all that such calls
+    took exceeds PATIENCE. A single round is for seeing whether all runs, and has none.
     """
     times: dict[str, list[float]] = {name: [] for name in subjects}
-    until = time.perf_counter() + (PATIENCE if repeats > 1 else 0)
     for _ in range(repeats):
         for name, call in subjects.items():
             taken, others = _watched(call)
-            while others > DISTURBED and time.perf_counter() + taken < until:
+            while repeats > 1 and others > DISTURBED and sum(_repeated) + taken < PATIENCE:
+                _repeated.append(taken)
                 taken, others = min((taken, others), _watched(call), key=lambda found: found[1])
             _others.append(others)
             times[name].append(taken)
@@ -70,9 +70,13 @@ def rounds(
 
 
 def disturbed() -> float:
-    """Return the share of the timed calls since the last question that others disturbed."""
+    """Return the share of the timed calls since the last question that others disturbed.
+
+    And patience is new.
+    """
     share = sum(others > DISTURBED for others in _others) / max(len(_others), 1)
     _others.clear()
+    _repeated.clear()
     return share
 
 
