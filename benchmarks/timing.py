@@ -10,10 +10,10 @@ import jax
 
 SETTLE = 0.1
 DISTURBED = 0.1  # of the processors; the kernel counts in hundredths of a second
-PATIENCE = (
-    60.0  # seconds a measurement may go on beyond which disturbed calls are taken as they are
-)
-_others: list[float] = []
+PATIENCE = 60.0  # seconds of a subject
+
+_others: list[float] = []  # their shares of the processors, in the calls that count
+_repeated: list[float] = []  # seconds of those that do not
 
 
 @dataclass(frozen=True)
