@@ -28,7 +28,7 @@ STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 2}
 
 GRID_ROUNDS = 3
 
-TINY, MANY, TINY_STEPS, TINY_BATCH = 1000, 10_000, 500, 32
+TINY, MANY, TINY_STEPS, TINY_BATCH = 500, 10_000, 500, 32
 TINY_ROUNDS = 3
 ONE_BY_ONE = 4  # of the tiny networks, where they train one after the other
 
@@ -80,7 +80,7 @@ def measure_tiny(*, smoke: bool) -> list[dict[str, Any]]:
     many = measure_tasks(
         [_tiny(MANY, TINY_STEPS)],
         peers=[peer._replace(name=f"{peer.name}, {MANY:,}") for peer in ours],
-        repeats=TINY_ROUNDS,
+        repeats=2,
         reference=None,
         ceiling=False,
     )
