@@ -32,12 +32,13 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     images = picture_like(96 if smoke else 3072, 10, EXAMPLES)
     hidden, networks = ([16, 8], 2) if smoke else (HIDDEN, NETWORKS)
     rows = []
-    for kind, settings in list(KINDS.items())[: 1 if smoke else None]:
+    for kind, settings in list(KINDS.items())[-1 if smoke else 0 :]:
         space = [
             configure(hidden=hidden, batch_size=BATCH, learning_rate=1e-3 / (1 + i), **settings)
             for i in range(networks)
         ]
         task = make_task(space, images, 2 if smoke else STEPS)
-        found = measure_tasks([task], peers=WAYS, repeats=1 if smoke else 5, reference=AUTODIFF)
+        peers = WAYS[:2] if smoke else WAYS
+        found = measure_tasks([task], peers=peers, repeats=1 if smoke else 5, reference=AUTODIFF)
         rows += [{"nets": kind, **row} for row in found]
     return rows

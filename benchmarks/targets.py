@@ -24,7 +24,9 @@ def measure(*, smoke: bool) -> list[Row]:
     found = [
         _least("float32 step of product, batch 500 and 800", 0.85, _step("float32", large)),
         _least("float32 step of product, batch 200", 0.75, _step("float32", small)),
-        _least("mixed step over float32", 2.8, [row["mixed is"] for row in _rows("sweep_step")]),
+        _least(
+            "mixed step over float32", 2.8, [row.get("mixed is") for row in _rows("sweep_step")]
+        ),
         _least("mixed step of bfloat16 product", 0.45, _step("mixed", lambda row: True)),
         _least(
             "float32 over course's loop, float64", 3.5, _peer("course's loop, float64", "jaxnet is")
@@ -67,8 +69,8 @@ def _rows(subject: str) -> list[Row]:
     return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
 
 
-def _step(precision: str, chosen: Callable[[Row], bool]) -> list[float]:
-    return [row[f"{precision} of product"] for row in _rows("sweep_step") if chosen(row)]
+def _step(precision: str, chosen: Callable[[Row], bool]) -> list[float | None]:
+    return [row.get(f"{precision} of product") for row in _rows("sweep_step") if chosen(row)]
 
 
 def _peer(what: str, column: str) -> list[float]:
