@@ -118,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--hyperband", type=float, metavar="ETA", help="halving in brackets that begin later"
     )
+    sweep.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="divide the networks among N devices of this process (default: all accelerators; CPU "
+        "devices, of which there is one a core, only where that is faster)",
+    )
     _add_run_options(sweep)
     sweep.set_defaults(run=_sweep)
 
@@ -230,8 +237,10 @@ def _add_data_directory(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(options: argparse.Namespace) -> int:
     from jaxnet.sweeps import find_preset, read_job
+    from jaxnet.sweeps.devices import cpu_devices
     from jaxnet.sweeps.folder import CONFIG, read_config
 
+    cpu_devices(options.devices)  # before anything is computed
     if options.job is not None and options.preset is not None:
         raise ConfigurationError("give a job file or --preset, not both")
     if options.job is not None:
@@ -309,9 +318,10 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
         from jaxnet.sweeps.trial import try_job
 
         data = load(job.data, data_dir=options.data_dir)
-        found, trial = plan_job(job, data, memory=options.memory), None
+        given = {"memory": options.memory, "devices": options.devices}
+        found, trial = plan_job(job, data, **given), None
         if options.trial is not None:
-            trial = try_job(job, data, found, options.trial, memory=options.memory)
+            trial = try_job(job, data, found, options.trial, **given)
         print(found, describe(found, trial), sep="\n\n")
         return 0
     if getattr(options, "trial", None) is not None:
@@ -328,6 +338,7 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
             memory=options.memory,
             keep=options.keep,
             select=getattr(options, "select", "mean"),
+            devices=getattr(options, "devices", None),
         )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():

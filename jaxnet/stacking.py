@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.products import networks_side_by_side
@@ -79,6 +81,50 @@ def _moved(tree: Any, axes: Any, to: int | None = None) -> Any:
     if isinstance(axes, int):
         return jax.tree.map(lambda leaf: move(leaf, axes), tree)
     return jax.tree.map(move, tree, axes)
+
+
+def over_devices(
+    function: Callable[..., Any], devices: tuple[jax.Device, ...], in_axes: Any, out_axes: Any
+) -> Callable[..., Any]:
+    """Return the function of K networks with K / D of them on each of D devices.
+
+    Networks know nothing of one another, so every device runs the function on its own share, and
+    nothing is communicated. The axes are the configuration axes of arguments and results, an axis
+    or a tree of axes each; None: the same on every device. K is a multiple of D.
+    """
+    if len(devices) < 2:
+        return function
+    return jax.shard_map(
+        function,
+        mesh=_mesh(devices),
+        in_specs=_specs(in_axes),
+        out_specs=_specs(out_axes),
+        check_vma=False,  # loops over shares of networks: there is nothing to check
+    )
+
+
+def _specs(axes: Any) -> Any:
+    return jax.tree.map(_spec, axes, is_leaf=lambda axis: axis is None)
+
+
+def _spec(axis: int | None) -> PartitionSpec:
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "config")
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.asarray(devices), ("config",))
+
+
+def place(tree: Any, devices: tuple[jax.Device, ...], axes: Any = None) -> Any:
+    """Return the arrays on these devices, divided along `axes` as `over_devices` has them.
+
+    With axes None every device has all of it. Fewer than two devices: as they are, on the first.
+    """
+    if len(devices) < 2:
+        return jax.tree.map(jnp.asarray, tree)
+    specs = jax.tree.broadcast(_specs(axes), tree)
+    mesh = _mesh(devices)
+    return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), tree, specs)
 
 
 def take_member(stack: Any, index: int) -> Any:

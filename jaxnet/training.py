@@ -26,7 +26,7 @@ from jaxnet.learner import make_learner
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
-from jaxnet.stacking import config_axes, over_networks, to_stack
+from jaxnet.stacking import config_axes, over_devices, over_networks, to_stack
 
 Numbers = dict[str, Float[Array, "k"]]
 
@@ -109,7 +109,12 @@ def _predict(scores: Float[Array, "*shape classes"]) -> Int32[Array, "*shape"]:
 
 @lru_cache(maxsize=256)
 def make_train(
-    structure: Structure, input_shape: Shape, classes: int, *, shared: bool = True
+    structure: Structure,
+    input_shape: Shape,
+    classes: int,
+    *,
+    shared: bool = True,
+    devices: tuple[jax.Device, ...] = (),
 ) -> Train:
     """Return the compiled training of K networks of one structure on `[batch, *input_shape]`.
 
@@ -124,6 +129,8 @@ def make_train(
     - `evaluate(state, numbers, data, start, stop) -> correct [K], finite [K]`: how many of the rows
       start, ..., stop − 1 are classified right, and whether every score was finite.
 
+    Several `devices` train K / len(devices) networks each, as `jaxnet.stacking.over_devices` says.
+
     A network whose loss is not finite is frozen as it is and its step noted; the others do not
     notice. Call all of it under `numerics(structure.precision)`.
     """
@@ -132,9 +139,9 @@ def make_train(
         structure, batch_size=1, loss="softmax", l2_convention="half", schedule="constant"
     )
     return Train(
-        _make_init(network, input_shape, classes, shared),
-        _make_advance(structure, input_shape, classes, shared),
-        _make_evaluate(network, input_shape, classes),
+        _make_init(network, input_shape, classes, shared, devices),
+        _make_advance(structure, input_shape, classes, shared, devices),
+        _make_evaluate(network, input_shape, classes, devices),
     )
 
 
@@ -183,7 +190,11 @@ def check_optimizer(
 
 @lru_cache(maxsize=256)
 def _make_init(
-    structure: Structure, input_shape: Shape, classes: int, shared: bool
+    structure: Structure,
+    input_shape: Shape,
+    classes: int,
+    shared: bool,
+    devices: tuple[jax.Device, ...],
 ) -> Callable[..., TrainState]:
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
         learner = make_learner(structure, numbers, input_shape, classes)
@@ -192,17 +203,31 @@ def _make_init(
         loss = jnp.asarray(jnp.nan, parameter_dtype(structure))
         return Member(params, state, optimizer_state, jnp.int32(-1), jnp.bool(False), loss)
 
-    def init(numbers: Numbers, seed: Array) -> TrainState:
-        axes = (0, None if shared else 0)
+    axes = (0, None if shared else 0)
+
+    def init_stack(numbers: Numbers, seed: Array) -> TrainState:
         return TrainState(
             jnp.int32(0), to_stack(jax.vmap(init_member, in_axes=axes)(numbers, seed))
         )
 
+    def init(numbers: Numbers, seed: Array) -> TrainState:
+        made = _axes(jax.eval_shape(init_stack, numbers, seed))
+        return over_devices(init_stack, devices, axes, made)(numbers, seed)
+
     return jax.jit(init)
 
 
+def _axes(state: TrainState) -> TrainState:
+    """Return the configuration axis of each leaf; None for what all networks share."""
+    return TrainState(None, config_axes(state.members))  # pyright: ignore[reportArgumentType]
+
+
 def _make_advance(
-    structure: Structure, input_shape: Shape, classes: int, shared: bool
+    structure: Structure,
+    input_shape: Shape,
+    classes: int,
+    shared: bool,
+    devices: tuple[jax.Device, ...],
 ) -> jax.stages.Wrapped:
     dtype = parameter_dtype(structure)
 
@@ -234,9 +259,11 @@ def _make_advance(
         rows = jax.random.randint(key, shape, jnp.int32(0), examples, jnp.int32)
         return rows, jax.random.fold_in(_random_key(seed, _MASKS), step)
 
-    def advance(state, numbers, seed, data, examples, steps, total_steps):
+    own = None if shared else 0
+
+    def advance_stack(state, numbers, seed, data, examples, steps, total_steps):
         steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
-        axes, own = config_axes(state.members), None if shared else 0
+        axes = config_axes(state.members)
         stack_step = over_networks(
             member_step,
             (axes, 0, own, own, own, *[None] * 3),
@@ -264,12 +291,17 @@ def _make_advance(
         empty = jnp.zeros((MOST_STEPS, numbers["learning_rate"].shape[0]), dtype)
         return lax.fori_loop(jnp.int32(0), steps, body, (state, Metrics(empty, empty)))
 
+    def advance(state, numbers, seed, *common):
+        in_axes = (_axes(state), 0, own, *[None] * len(common))
+        run = over_devices(advance_stack, devices, in_axes, (_axes(state), 1))
+        return run(state, numbers, seed, *common)
+
     return jax.jit(advance, donate_argnums=0)
 
 
 @lru_cache(maxsize=256)
 def _make_evaluate(
-    structure: Structure, input_shape: Shape, classes: int
+    structure: Structure, input_shape: Shape, classes: int, devices: tuple[jax.Device, ...]
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     in_turn = structure.is_convolutional and networks_in_turn()
 
@@ -277,7 +309,7 @@ def _make_evaluate(
         learner = make_learner(structure, numbers, input_shape, classes)
         return learner.scores(member.params, member.state, x)
 
-    def evaluate(state, numbers, data, start, stop):
+    def evaluate_stack(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]
         axes = (config_axes(state.members), 0, None)
         score_stack = over_networks(member_scores, axes, 0, in_turn=in_turn)
@@ -300,5 +332,10 @@ def _make_evaluate(
         pieces = (stop - start + at_once - 1) // at_once
         none = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
         return lax.fori_loop(jnp.int32(0), pieces, body, none)
+
+    def evaluate(state, numbers, *common):
+        in_axes = (_axes(state), 0, *[None] * len(common))
+        run = over_devices(evaluate_stack, devices, in_axes, 0)
+        return run(state, numbers, *common)
 
     return jax.jit(evaluate)

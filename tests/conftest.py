@@ -3,9 +3,22 @@
 import tempfile
 
 import jax
+import pytest
+
+from jaxnet.sweeps import fusion
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Several devices for the tests that ask for them (tests/sweeps/test_devices.py).
+jax.config.update("jax_num_cpu_devices", 3)
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """No sweep is divided among CPU devices by itself: tests count programs and places."""
+    monkeypatch.setattr(fusion, "NARROW", 0.0)
+
 
 # Most of the suite's time is compiling, much of it the same programs again under other function
 # objects. A folder for each worker: entries are not written atomically, so none is shared.

@@ -28,6 +28,7 @@ class Kept:
     padded: bool
     shared: bool
     size: int  # how many networks it began with
+    devices: int  # that they were divided among
     step: int
     end: int
 
@@ -64,6 +65,7 @@ class Checkpoint:
             structure.padded,
             stack.shared,
             stack.size,
+            max(1, len(stack.data.devices)),
             stack.step,
             end,
         )

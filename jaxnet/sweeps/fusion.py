@@ -22,9 +22,32 @@ RATIOS = (1.0, 1.02, 1.05, 1.1, 1.15, 1.25, 1.4, 1.6, 2.0, 3.0, 5.0, 10.0, 1e9)
 SMALL = {"cpu": 1e8, "gpu": 3e10}
 
 
+# Products per step of one network below which two CPU devices train a stack faster than one.
+NARROW = 2e6
+
+
 def nominal(table: Mapping[str, Any]) -> Any:
     """Return the entry of a table for the device that JAX uses."""
     return table["cpu" if jax.default_backend() == "cpu" else "gpu"]
+
+
+def devices_for(networks: int, flops_per_step: float, devices: int, asked: bool = False) -> int:
+    """Return among how many of the devices to divide networks: at most one each.
+
+    Accelerators are divided among, always. CPU devices share their cores, so that a program that
+    keeps all of them busy gains nothing; networks of few products do not (see NARROW).
+    """
+    most = min(networks, devices)
+    if asked or jax.default_backend() != "cpu":
+        return most
+    return most if flops_per_step < NARROW else 1
+
+
+def why_divided() -> str:
+    """Return why `devices_for` divides networks without being asked."""
+    if jax.default_backend() == "cpu":
+        return "the products of one network are too small to keep every core busy"
+    return "accelerators work independently"
 
 
 def family_of(configuration: Configuration) -> tuple[Any, ...]:

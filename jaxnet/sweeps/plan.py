@@ -16,7 +16,8 @@ from typing import Any
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.custom_model import Model
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, step_flops
-from jaxnet.sweeps.fusion import bucket, by_seed, family_of
+from jaxnet.sweeps.devices import fill
+from jaxnet.sweeps.fusion import bucket, by_seed, devices_for, family_of, why_divided
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
 
@@ -39,6 +40,7 @@ class Group:
 
     `traced` names the numbers that differ among them; they enter the program as arrays. `shared`:
     all have one seed and see the same minibatches. `begin` is the step that they go on from.
+    `devices` is the number that each chunk is divided among.
     """
 
     structure: Structure
@@ -50,6 +52,7 @@ class Group:
     flops_per_step: float  # of one network
     waste: float  # share of the work that is padding
     begin: int = 0
+    devices: int = 1
 
     @property
     def networks(self) -> int:
@@ -77,6 +80,7 @@ class Plan:
     halving: Halving | None = None
     units: int = 0  # configurations without their replicates, which a halving cuts together
     scored: int = 0  # rows that each network scores in its evaluations, the last one included
+    division: str = ""  # why chunks are divided among devices
 
     @property
     def configurations(self) -> int:
@@ -91,7 +95,7 @@ class Plan:
     @property
     def programs(self) -> int:
         """Return how many programs are compiled: seeds and values of numbers need none."""
-        return len({(group.structure, group.shared, group.size) for group in self.groups})
+        return len({(g.structure, g.shared, g.size, g.devices) for g in self.groups})
 
     @property
     def share(self) -> float:
@@ -125,12 +129,14 @@ class Plan:
         if not self.groups:
             return "Nothing is left to train."
         shown = [name for name in self.split_by if name != "padded"] or _usual(self.groups[0])
-        header = [*shown, "networks", "at once", "chunks", "as arrays", "MB", "TFLOP"]
+        divided = ["devices"] if any(group.devices > 1 for group in self.groups) else []
+        header = [*shown, "networks", "at once", *divided, "chunks", "as arrays", "MB", "TFLOP"]
         rows = [
             [
                 *(_cell(_static(group)[name]) for name in shown),
                 str(group.networks),
                 str(group.size),
+                *[str(group.devices) for _ in divided],
                 str(len(group.chunks)),
                 ", ".join(group.traced) or "–",
                 f"{group.size * group.bytes_per_network / 1e6:.1f}",
@@ -172,6 +178,10 @@ class Plan:
                 "Networks of several seeds train together, each on its own minibatches: they are "
                 "small."
             )
+        divided = [group.devices for group in self.groups if group.devices > 1]
+        if divided:
+            of = "Each chunk" if len(divided) == len(self.groups) else "Some chunks"
+            reasons.append(f"{of} divided among {max(divided)} devices: {self.division}.")
         if any(len(group.chunks) > 1 for group in self.groups):
             reasons.append("More than one chunk: all at once would exceed the memory.")
         if self.halving is not None:
@@ -196,10 +206,13 @@ def make_plan(
     halving: Halving | None = None,
     units: int = 0,
     scored: int = 0,
+    devices: int = 1,
+    asked: bool = False,
 ) -> Plan:
     """Return how to train these configurations, each chunk within `memory` bytes.
 
     `ids` are those to train (default: all); number i goes on from step begins[i] (default: 0).
+    Chunks are divided among so many `devices` where that is faster, or anyway if `asked` for.
     """
     ids = range(len(configurations)) if ids is None else ids
     begins = [0] * len(configurations) if begins is None else begins
@@ -234,12 +247,14 @@ def make_plan(
                         classes,
                         memory,
                         begins[some[0]],
+                        devices_for(len(some), each, devices, asked),
                     )
                 )
     # Preprocessed data are made once for each method: keep the groups of one together.
     methods = list(dict.fromkeys(method_of(configurations[i].structure) for i in ids))
     groups.sort(key=lambda group: methods.index(method_of(group.structure)))
-    return Plan(tuple(groups), steps, memory, halving, units, scored)
+    division = "as asked for" if asked else why_divided()
+    return Plan(tuple(groups), steps, memory, halving, units, scored, division)
 
 
 def _group(
@@ -253,6 +268,7 @@ def _group(
     classes: int,
     memory: float | int,
     begin: int,
+    devices: int,
 ) -> Group:
     names = tuple(configurations[ids[0]].numbers)
     fixed, each = 0, estimated_bytes(structure, input_shape, classes)
@@ -260,8 +276,9 @@ def _group(
         # The estimate is from above: ask the compiler before cutting.
         fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
     most = max(1, int((memory - fixed) / each))
-    count = math.ceil(len(ids) / most)
-    size = math.ceil(len(ids) / count)
+    devices = min(devices, most)
+    count = math.ceil(len(ids) / (most - most % devices))
+    size = fill(math.ceil(len(ids) / count), devices)
     chunks = tuple(
         Chunk(tuple(ids[start : start + size]), size) for start in range(0, len(ids), size)
     )
@@ -272,7 +289,9 @@ def _group(
     seeds = tuple(dict.fromkeys(configurations[i].seed for i in ids))
     if len(seeds) > 1:
         traced.append("seed")
-    return Group(structure, shared, tuple(traced), seeds, chunks, each, flops, waste, begin)
+    return Group(
+        structure, shared, tuple(traced), seeds, chunks, each, flops, waste, begin, devices
+    )
 
 
 def _static(group: Group) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """The data of a sweep on the device, with the preprocessing that a structure asks for."""
 
+import dataclasses
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.configuration import Structure
 from jaxnet.data import Preprocessing, Splits, fit
 from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.stacking import place
 from jaxnet.training import DeviceData
 
 
@@ -16,7 +19,7 @@ class PreparedData:
     """Training rows, then validation rows, on the device, and the preprocessing they go through.
 
     `input_shape` is that of one preprocessed image: [features], or as the image where the
-    structure takes images.
+    structure takes images. `devices` are those that have it all, if they are several.
     """
 
     device: DeviceData
@@ -25,6 +28,11 @@ class PreparedData:
     classes: int
     input_shape: tuple[int, ...]
     preprocessing: Preprocessing
+    devices: tuple[jax.Device, ...] = ()
+
+    def on(self, devices: tuple[jax.Device, ...]) -> "PreparedData":
+        """Return the same data on each of these devices."""
+        return dataclasses.replace(self, device=place(self.device, devices), devices=devices)
 
 
 def method_of(structure: Structure) -> tuple[object, ...]:

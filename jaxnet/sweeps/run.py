@@ -18,6 +18,7 @@ from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
 from jaxnet.sweeps.cost import memory_budget
+from jaxnet.sweeps.devices import fill, find_devices
 from jaxnet.sweeps.folder import CONFIG, LAYERS, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
@@ -55,9 +56,14 @@ def plan_job(
     memory: float | int | None = None,
     ids: Iterable[int] | None = None,
     begins: Sequence[int] | None = None,
+    devices: int | None = None,
 ) -> Plan:
     """Return what `run_job` would do; ConfigurationError if one network needs more than memory."""
-    budget, splits = memory_budget() if memory is None else memory, job.split(data)
+    found_devices, splits = find_devices(devices), job.split(data)
+    budget = memory
+    if budget is None:  # CPU devices share the host's
+        shared = found_devices[0].platform == "cpu"
+        budget = memory_budget() * (1 if shared else len(found_devices))
     found = make_plan(
         job.configurations(),
         data.input_shape,
@@ -69,6 +75,8 @@ def plan_job(
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * len(splits.validation) + len(splits.train),
+        devices=len(found_devices),
+        asked=devices is not None,
     )
     for group in found.groups:
         if memory is not None and group.bytes_per_network > memory:
@@ -90,18 +98,20 @@ def run_job(
     keep: int | None = 1,
     select: str = "mean",
     callback: Callback | None = None,
+    devices: int | None = None,
 ) -> SweepResult:
     """Run a job on a data set already loaded; `sweep` says the rest."""
     started = time.perf_counter()
     check_keeping(keep, select)
     check_job(job, data)
-    plan_job(job, data, memory=memory)  # what cannot be is refused before anything is written
+    # What cannot be is refused before anything is written.
+    plan_job(job, data, memory=memory, devices=devices)
     with contextlib.ExitStack() as stack:
         folder = None if out is None else RunFolder.open(out, job, data)
         store = None if folder is None else stack.enter_context(Store(folder.database))
         if folder is not None:
             folder.describe(job, data)
-        run = Run(job, data, folder, store, memory, keep, select, callback)
+        run = Run(job, data, folder, store, memory, keep, select, callback, devices)
         run.reporter = stack.enter_context(Bar(run.work) if progress else Reporter())
         run.interrupt = stack.enter_context(Interrupt())
         try:
@@ -149,15 +159,17 @@ class Run:
         keep: int | None,
         select: str,
         callback: Callback | None,
+        devices: int | None = None,
     ) -> None:
         self.data, self.folder, self.store = data, folder, store
+        self.devices = devices
         self.memory, self.select, self.callback = memory, select, callback
         self.reporter, self.interrupt, self.meter = Reporter(), Interrupt(), Meter()
         self.splits, self.classes = job.split(data), len(data.class_names)
         path = None if folder is None else folder.path
         self.keeper = Keeper(path, keep, select, self._related, self._loaded)
         self.pool = Pool(path, self._restored)
-        self._prepared: tuple[object, PreparedData] | None = None
+        self._prepared: tuple[object, dict[int, PreparedData]] | None = None
         self._most: dict[tuple[Structure, bool], int] = {}
         self.layers: LayerHistory | None = None
         self.started, self.trained, self.highest = time.perf_counter(), 0, math.nan
@@ -203,7 +215,18 @@ class Run:
     def work(self) -> float:
         """The products of all that is still to train."""
         ids = self._missing(range(len(self.configurations)))
-        return plan_job(self.job, self.data, memory=self.memory, ids=ids).flops
+        return self.plan(ids).flops
+
+    def plan(self, ids: Iterable[int] | None = None, begins: Sequence[int] | None = None) -> Plan:
+        """Return how to train these configurations."""
+        return plan_job(
+            self.job,
+            self.data,
+            memory=self.memory,
+            ids=ids,
+            begins=begins,
+            devices=self.devices,
+        )
 
     @property
     def rows(self) -> list[Row]:
@@ -243,7 +266,7 @@ class Run:
         """Write what a run folder shows, if there is one."""
         if self.folder is None:
             return
-        plan = str(plan_job(self.job, self.data, memory=self.memory))
+        plan = str(self.plan())
         judged = None if result.network is None else judge(result.network, self.splits.validation)
         self.folder.finish(
             result, complete=complete, plan=plan, work=self.meter.summary(), judged=judged
@@ -319,9 +342,8 @@ class Run:
         unique = [i for i in of if self.places[self.keys[i]] == i]
         for together in (unique, None):
             chosen = left if together is None else together
-            planned = plan_job(self.job, self.data, memory=self.memory, ids=chosen, begins=begins)
             waiting = set(left)
-            for group in planned.groups:
+            for group in self.plan(chosen, begins).groups:
                 for chunk in group.chunks:
                     if waiting.issuperset(chunk.ids):
                         self._train_chunk(group, chunk.ids, chunk.size, until)
@@ -348,6 +370,7 @@ class Run:
             # A smaller program is worth compiling only where it spares more than that takes.
             size = fitting_size(size, largest, group.flops_per_step * (until - group.begin))
         size = min(size, most)
+        size = fill(size, min(size, group.devices))
         self._sizes[program] = max(largest, size)
         try:
             stack = self._start(group, ids, size, until)
@@ -363,7 +386,7 @@ class Run:
 
     def _start(self, group: Group, ids: Sequence[int], size: int, until: int) -> Stack:
         members = [self.configurations[i] for i in ids]
-        data = self._data(group.structure)
+        data = self._data(group.structure, min(size, group.devices))
         saved = []
         for i in ids if group.begin else ():
             at = (self.keys[i], self._shorter(i), group.begin)
@@ -385,7 +408,9 @@ class Run:
         structure = dataclasses.replace(
             members[0].structure, hidden=kept.hidden, padded=kept.padded
         )
-        data = self._data(structure)
+        devices = min(kept.devices, len(find_devices(self.devices)))
+        # The same share for each, whatever is left of the stack.
+        data = self._data(structure, devices if len(tensors["columns"]) % devices == 0 else 1)
         return Stack.restored(
             structure,
             members,
@@ -400,13 +425,16 @@ class Run:
         own = self.configurations[self.places[kept.keys[0]]].structure
         return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded)
 
-    def _data(self, structure: Structure) -> PreparedData:
+    def _data(self, structure: Structure, devices: int = 1) -> PreparedData:
         wanted_method = method_of(structure)
         if self._prepared is None or self._prepared[0] != wanted_method:
             self._prepared = None  # drop the old data before making the new
             made = prepare(self.splits, structure, self.data.input_shape, self.classes)
-            self._prepared = (wanted_method, made)
-        return self._prepared[1]
+            self._prepared = (wanted_method, {1: made})
+        _, by_count = self._prepared
+        if devices not in by_count:
+            by_count[devices] = by_count[1].on(find_devices(self.devices)[:devices])
+        return by_count[devices]
 
     def _train_stack(self, stack: Stack, ids: Sequence[int], until: int) -> None:
         keys = [self.keys[i] for i in ids]

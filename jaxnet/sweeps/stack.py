@@ -18,8 +18,9 @@ import numpy as np
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.learner import width_name
 from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.stacking import config_axes, crop, take_member, to_stack
+from jaxnet.stacking import config_axes, crop, place, take_member, to_stack
 from jaxnet.sweeps.cost import step_flops
+from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.pace import Pace
 from jaxnet.sweeps.prepared import PreparedData
@@ -47,7 +48,8 @@ class Saved:
 class Stack:
     """K networks in training. `columns` names the one in each place; −1 is a copy that fills up.
 
-    `size` is the number of places that it began with.
+    `size` is the number of places that it began with. They are divided among the devices that the
+    data are on, and are a multiple of their number.
     """
 
     structure: Structure
@@ -135,7 +137,7 @@ class Stack:
         with numerics(structure.precision):
             stack._fill()
             shape = jax.eval_shape(stack.program.init, stack._numbers, stack._seed)
-            stack.state = jax.tree.map(jnp.asarray, like_tree(shape, tensors, "state"))
+            stack.state = stack._placed(like_tree(shape, tensors, "state"))
             one = jax.eval_shape(lambda members: take_member(members, 0), shape.members)
             for k in range(count):
                 if f"departed/{k}.loss" in tensors:
@@ -160,8 +162,18 @@ class Stack:
     def program(self) -> Any:
         """The compiled functions, see `jaxnet.training.make_train`."""
         return make_train(
-            self.structure, self.data.input_shape, self.data.classes, shared=self.shared
+            self.structure,
+            self.data.input_shape,
+            self.data.classes,
+            shared=self.shared,
+            devices=self.data.devices,
         )
+
+    def _placed(self, state: Any) -> TrainState:
+        """Return the state on the devices of the data, each with its share of the networks."""
+        step, members = state
+        devices, axes = self.data.devices, config_axes(members)
+        return TrainState(place(step, devices), place(members, devices, axes))
 
     def _fill(self) -> None:
         """Set what the program is given for each place: its numbers, and the seed or seeds."""
@@ -212,7 +224,8 @@ class Stack:
 
         members = [saved[k].member for k in self._filled()]
         leading = jax.tree.map(place, axes, shape, *members)
-        return TrainState(jnp.int32(saved[0].step), to_stack(jax.tree.map(jnp.asarray, leading)))
+        stacked = to_stack(jax.tree.map(jnp.asarray, leading))
+        return self._placed((jnp.int32(saved[0].step), stacked))
 
     def train(
         self,
@@ -330,7 +343,7 @@ class Stack:
             over = np.isin(self._filled(), [*stopped, *cut])
             members = self.state.members
             frozen = members._replace(stopped=members.stopped | jnp.asarray(over))
-            self.state = self.state._replace(members=frozen)
+            self.state = self._placed((self.state.step, frozen))
 
     def _compact(self, rows: tuple[int, int, int]) -> bool:
         """Leave out what has ended, if the rest fits into half the places and that is worth it.
@@ -339,7 +352,8 @@ class Stack:
         """
         left, size = self.running, len(self.columns)
         smaller = fitting_size(len(left), size, self.flops_per_step * (self.record.end - self.step))
-        if smaller == size or not len(left):
+        smaller = fill(smaller, max(1, len(self.data.devices)))
+        if smaller >= size or not len(left):
             return False
         leaving = [int(k) for k in self.columns if k >= 0 and self.ended["stopped_at"][k] >= 0]
         if leaving:
@@ -355,7 +369,7 @@ class Stack:
         members = jax.tree.map(
             lambda leaf, axis: jnp.take(leaf, filled, axis=axis), self.state.members, axes
         )
-        self.state = self.state._replace(members=members)
+        self.state = self._placed((self.state.step, members))
         self.columns = np.asarray([*left, *[-1] * (smaller - len(left))])
         self._fill()
         return True

@@ -33,6 +33,7 @@ def sweep(
     keep: int | None = 1,
     select: str = "mean",
     memory: float | int | None = None,
+    devices: int | None = None,
     progress: bool = False,
     callback: Callback | None = None,
     **settings: Any,
@@ -49,8 +50,9 @@ def sweep(
     that were kept where the schedule is the same for any length. `keep`: the networks of how many
     settings (None: all). `select`: settings are ranked by the "mean" or the "median" over seeds.
     What trains together takes at most `memory` bytes (default: a quarter of the host's, half of an
-    accelerator's); `plan` tells beforehand. `callback(Evaluation)` is called at each evaluation of
-    each chunk, and may return ids to cut.
+    accelerator's); `plan` tells beforehand. It is divided among so many `devices` of this process
+    (default: all, but CPU devices only where that is faster). `callback(Evaluation)` is called at
+    each evaluation of each chunk, and may return ids to cut.
 
     Raises ConfigurationError, DataError or RunFolderError before anything is trained.
 
@@ -83,6 +85,7 @@ def sweep(
         keep=keep,
         select=select,
         callback=callback,
+        devices=devices,
     )
 
 
@@ -97,6 +100,7 @@ def plan(
     train: int | None = None,
     halving: Halving | float | int | None = None,
     memory: float | int | None = None,
+    devices: int | None = None,
     **settings: Any,
 ) -> Plan:
     """Return what `sweep` would do with these arguments: groups, chunks, programs, memory, work.
@@ -126,7 +130,7 @@ def plan(
         _halving(halving),
     )
     check_job(job, dataset)
-    return plan_job(job, dataset, memory=memory)
+    return plan_job(job, dataset, memory=memory, devices=devices)
 
 
 def train(data: DataSet | str = "fashion-mnist-mini", **options: Any) -> SweepResult:

@@ -21,7 +21,13 @@ class Trial:
 
 
 def try_job(
-    job: Job, data: DataSet, plan: Plan, steps: int, *, memory: float | int | None = None
+    job: Job,
+    data: DataSet,
+    plan: Plan,
+    steps: int,
+    *,
+    memory: float | int | None = None,
+    devices: int | None = None,
 ) -> Trial:
     """Train everything `steps` updates, to see what diverges within them; nothing is kept.
 
@@ -33,7 +39,7 @@ def try_job(
             f"trial: expected a number of steps between 1 and the sweep's {job.steps}, got {steps}"
         )
     short = dataclasses.replace(job, steps=steps, halving=None, patience=None, evaluations=1)
-    rows = run_job(short, data, memory=memory).rows
+    rows = run_job(short, data, memory=memory, devices=devices).rows
     flops = {
         i: group.flops_per_step
         for group in plan.groups
