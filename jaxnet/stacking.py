@@ -19,6 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.products import networks_side_by_side
 
+Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
+
 SHARED_INPUT = ("affine_1", "w")
 
 
@@ -84,7 +86,7 @@ def _moved(tree: Any, axes: Any, to: int | None = None) -> Any:
 
 
 def over_devices(
-    function: Callable[..., Any], devices: tuple[jax.Device, ...], in_axes: Any, out_axes: Any
+    function: Callable[..., Any], devices: Devices, in_axes: Any, out_axes: Any
 ) -> Callable[..., Any]:
     """Return the function of K networks with K / D of them on each of D devices.
 
@@ -111,11 +113,11 @@ def _spec(axis: int | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "config")
 
 
-def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+def _mesh(devices: Devices) -> Mesh:
     return Mesh(np.asarray(devices), ("config",))
 
 
-def place(tree: Any, devices: tuple[jax.Device, ...], axes: Any = None) -> Any:
+def place(tree: Any, devices: Devices, axes: Any = None) -> Any:
     """Return the arrays on these devices, divided along `axes` as `over_devices` has them.
 
     With axes None every device has all of it. Fewer than two devices: as they are, on the first.

@@ -26,7 +26,7 @@ from jaxnet.learner import make_learner
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
-from jaxnet.stacking import config_axes, over_devices, over_networks, to_stack
+from jaxnet.stacking import Devices, config_axes, over_devices, over_networks, to_stack
 
 Numbers = dict[str, Float[Array, "k"]]
 
@@ -114,7 +114,7 @@ def make_train(
     classes: int,
     *,
     shared: bool = True,
-    devices: tuple[jax.Device, ...] = (),
+    devices: Devices = (),
 ) -> Train:
     """Return the compiled training of K networks of one structure on `[batch, *input_shape]`.
 
@@ -194,7 +194,7 @@ def _make_init(
     input_shape: Shape,
     classes: int,
     shared: bool,
-    devices: tuple[jax.Device, ...],
+    devices: Devices,
 ) -> Callable[..., TrainState]:
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
         learner = make_learner(structure, numbers, input_shape, classes)
@@ -227,7 +227,7 @@ def _make_advance(
     input_shape: Shape,
     classes: int,
     shared: bool,
-    devices: tuple[jax.Device, ...],
+    devices: Devices,
 ) -> jax.stages.Wrapped:
     dtype = parameter_dtype(structure)
 
@@ -301,7 +301,7 @@ def _make_advance(
 
 @lru_cache(maxsize=256)
 def _make_evaluate(
-    structure: Structure, input_shape: Shape, classes: int, devices: tuple[jax.Device, ...]
+    structure: Structure, input_shape: Shape, classes: int, devices: Devices
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     in_turn = structure.is_convolutional and networks_in_turn()
 

@@ -6,6 +6,7 @@ import os
 import jax
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.stacking import Devices
 
 
 def fill(networks: int, devices: int) -> int:
@@ -35,7 +36,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def find_devices(count: int | None) -> tuple[jax.Device, ...]:
+def find_devices(count: int | None) -> Devices:
     """Return the first `count` devices of this process (None: all); ConfigurationError if fewer."""
     if count is None:
         return tuple(jax.local_devices())

@@ -3,14 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.configuration import Structure
 from jaxnet.data import Preprocessing, Splits, fit
 from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.stacking import place
+from jaxnet.stacking import Devices, place
 from jaxnet.training import DeviceData
 
 
@@ -28,9 +27,9 @@ class PreparedData:
     classes: int
     input_shape: tuple[int, ...]
     preprocessing: Preprocessing
-    devices: tuple[jax.Device, ...] = ()
+    devices: Devices = ()
 
-    def on(self, devices: tuple[jax.Device, ...]) -> "PreparedData":
+    def on(self, devices: Devices) -> "PreparedData":
         """Return the same data on each of these devices."""
         return dataclasses.replace(self, device=place(self.device, devices), devices=devices)
 
