@@ -14,7 +14,7 @@ from benchmarks.tasks import Images, make_task, picture_like
 from benchmarks.timing import interleave
 from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.cost import memory_budget
-from jaxnet.sweeps.plan import Group, make_plan
+from jaxnet.sweeps.plan import Capacity, Group, make_plan
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
 GRIDS = ("cifar10-24", "cifar10-45", "cifar10-144")
@@ -28,7 +28,7 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     for grid in GRIDS[:1] if smoke else GRIDS:
         configurations = find_preset(grid).configurations()
         groups = make_plan(
-            configurations, (FEATURES,), CLASSES, steps=1000, memory=memory_budget()
+            configurations, (FEATURES,), CLASSES, steps=1000, capacity=Capacity(memory_budget())
         ).groups
         for group in groups[:1] if smoke else groups:
             rows.append({"grid": grid, **_measure_group(group, configurations, images, smoke)})

@@ -17,7 +17,7 @@ from jaxnet.cli import TRAIN_OPTIONS, main
 from jaxnet.configuration import configure
 from jaxnet.data import load
 from jaxnet.sweeps.cost import network_bytes
-from jaxnet.sweeps.run import Run
+from jaxnet.sweeps.here import Here
 
 TOML = """
 steps = 12
@@ -352,7 +352,7 @@ def test_usage_errors_exit_with_2(capsys, arguments):
 
 
 def interrupted_after(monkeypatch, calls):
-    real, seen = Run._train_chunk, []
+    real, seen = Here._train, []
 
     def interrupted(*arguments):
         seen.append(1)
@@ -360,7 +360,7 @@ def interrupted_after(monkeypatch, calls):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(Run, "_train_chunk", interrupted)
+    monkeypatch.setattr(Here, "_train", interrupted)
 
 
 # Two groups, and so two chunks.

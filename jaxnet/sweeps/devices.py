@@ -8,6 +8,8 @@ import jax
 from jaxnet.errors import ConfigurationError
 from jaxnet.stacking import Devices
 
+_CPU_DEVICES = "jax_num_cpu_devices"
+
 
 def fill(networks: int, devices: int) -> int:
     """Return the number of places for so many networks: a multiple of the devices.
@@ -23,10 +25,10 @@ def cpu_devices(count: int | None = None) -> None:
 
     Costs nothing where they are not used: the cores are the same.
     """
-    if count is None and jax.config.jax_num_cpu_devices > 0:
+    if count is None and getattr(jax.config, _CPU_DEVICES) > 0:
         return  # somebody has said how many
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", count or usable_cores())
+        jax.config.update(_CPU_DEVICES, count or usable_cores())
 
 
 def usable_cores() -> int:
@@ -42,7 +44,7 @@ def find_devices(count: int | None) -> Devices:
         return tuple(jax.local_devices())
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ConfigurationError(f"devices: expected a whole number from 1 up, got {count!r}")
-    if count > jax.config.jax_num_cpu_devices:
+    if count > getattr(jax.config, _CPU_DEVICES):
         cpu_devices(count)
     found = tuple(jax.local_devices())
     if len(found) < count:

@@ -71,6 +71,20 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """What there is to train with: bytes for what trains at once, and devices to divide it among.
+
+    Devices are used where that is faster, or anyway if `asked` for. So many `workers` have all
+    that each, and train at the same time.
+    """
+
+    memory: float | int
+    devices: int = 1
+    asked: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a sweep is going to do: data, no more. `str(plan)` is a table of it."""
 
@@ -81,6 +95,7 @@ class Plan:
     units: int = 0  # configurations without their replicates, which a halving cuts together
     scored: int = 0  # rows that each network scores in its evaluations, the last one included
     division: str = ""  # why chunks are divided among devices
+    workers: int = 1  # that train chunks at the same time
 
     @property
     def configurations(self) -> int:
@@ -183,7 +198,10 @@ class Plan:
             of = "Each chunk" if len(divided) == len(self.groups) else "Some chunks"
             reasons.append(f"{of} divided among {max(divided)} devices: {self.division}.")
         if any(len(group.chunks) > 1 for group in self.groups):
-            reasons.append("More than one chunk: all at once would exceed the memory.")
+            why = "all at once would exceed the memory"
+            if self.workers > 1:
+                why = f"for {self.workers} workers, or all at once would exceed the memory"
+            reasons.append(f"More than one chunk: {why}.")
         if self.halving is not None:
             rungs = self.halving.rungs(self.steps, self.units)
             steps = " → ".join(map(str, rungs))
@@ -200,19 +218,16 @@ def make_plan(
     classes: int,
     *,
     steps: int,
-    memory: float | int,
+    capacity: Capacity,
     ids: Iterable[int] | None = None,
     begins: Sequence[int] | None = None,
     halving: Halving | None = None,
     units: int = 0,
     scored: int = 0,
-    devices: int = 1,
-    asked: bool = False,
 ) -> Plan:
-    """Return how to train these configurations, each chunk within `memory` bytes.
+    """Return how to train these configurations, each chunk within the memory.
 
     `ids` are those to train (default: all); number i goes on from step begins[i] (default: 0).
-    Chunks are divided among so many `devices` where that is faster, or anyway if `asked` for.
     """
     ids = range(len(configurations)) if ids is None else ids
     begins = [0] * len(configurations) if begins is None else begins
@@ -221,7 +236,7 @@ def make_plan(
         own = configurations[i]
         family = (*family_of(own), begins[i])
         families.setdefault(family, {}).setdefault(own.structure, []).append(i)
-    groups = []
+    parts = []
     for members in families.values():
         flops = {
             structure: step_flops(
@@ -235,49 +250,58 @@ def make_plan(
             needed = sum(flops[configurations[i].structure] for i in inside)
             waste = 1 - needed / (each * len(inside)) if structure.padded else 0.0
             for some, shared in by_seed(inside, configurations, each):
-                groups.append(
-                    _group(
-                        structure,
-                        shared,
-                        some,
-                        configurations,
-                        each,
-                        waste,
-                        input_shape,
-                        classes,
-                        memory,
-                        begins[some[0]],
-                        devices_for(len(some), each, devices, asked),
-                    )
-                )
+                parts.append((structure, shared, some, each, waste))
+    work = [each * len(some) * (steps - begins[some[0]]) for _, _, some, each, _ in parts]
+    # Every worker has something to do, and no product is narrower than that takes.
+    share = capacity.workers / max(sum(work), 1.0)
+    groups = [
+        _group(
+            structure,
+            shared,
+            some,
+            each,
+            waste,
+            configurations,
+            input_shape,
+            classes,
+            capacity,
+            least=math.ceil(share * own),
+            begin=begins[some[0]],
+        )
+        for (structure, shared, some, each, waste), own in zip(parts, work, strict=True)
+    ]
     # Preprocessed data are made once for each method: keep the groups of one together.
     methods = list(dict.fromkeys(method_of(configurations[i].structure) for i in ids))
     groups.sort(key=lambda group: methods.index(method_of(group.structure)))
-    division = "as asked for" if asked else why_divided()
-    return Plan(tuple(groups), steps, memory, halving, units, scored, division)
+    division = "as asked for" if capacity.asked else why_divided()
+    return Plan(
+        tuple(groups), steps, capacity.memory, halving, units, scored, division, capacity.workers
+    )
 
 
 def _group(
     structure: Structure,
     shared: bool,
     ids: Sequence[int],
-    configurations: Sequence[Configuration],
     flops: float,
     waste: float,
+    configurations: Sequence[Configuration],
     input_shape: tuple[int, ...],
     classes: int,
-    memory: float | int,
+    capacity: Capacity,
+    *,
+    least: int,
     begin: int,
-    devices: int,
 ) -> Group:
+    """Return a group cut into chunks for the memory, and at `least` so many if it has as many."""
     names = tuple(configurations[ids[0]].numbers)
     fixed, each = 0, estimated_bytes(structure, input_shape, classes)
-    if structure.model is not None or len(ids) * each > memory:
+    if structure.model is not None or len(ids) * each > capacity.memory:
         # The estimate is from above: ask the compiler before cutting.
         fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
-    most = max(1, int((memory - fixed) / each))
-    devices = min(devices, most)
-    count = math.ceil(len(ids) / (most - most % devices))
+    most = max(1, int((capacity.memory - fixed) / each))
+    devices = min(most, devices_for(len(ids), flops, capacity.devices, capacity.asked))
+    count = max(math.ceil(len(ids) / (most - most % devices)), min(least, len(ids)))
     size = fill(math.ceil(len(ids) / count), devices)
     chunks = tuple(
         Chunk(tuple(ids[start : start + size]), size) for start in range(0, len(ids), size)

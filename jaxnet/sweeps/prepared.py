@@ -40,14 +40,48 @@ def method_of(structure: Structure) -> tuple[object, ...]:
     return *settings, structure.precision, structure.takes_images
 
 
-def prepare(
-    splits: Splits, structure: Structure, image_shape: tuple[int, ...], classes: int
-) -> PreparedData:
-    """Fit the structure's preprocessing on the training rows and put both splits on the device.
+@dataclass(frozen=True, eq=False)
+class HostData:
+    """What `PreparedData` is made of, in arrays of the host: the same for every device of a sweep.
 
-    Raw pixels go there where it is elementwise, and are transformed when they are gathered; else
-    its output.
+    Raw pixels where the preprocessing is elementwise (they are transformed when they are
+    gathered); else its output.
     """
+
+    images: np.ndarray
+    labels: np.ndarray
+    mean: np.ndarray | None
+    scale: np.ndarray | None
+    precision: str
+    train: int
+    validation: int
+    classes: int
+    input_shape: tuple[int, ...]
+    preprocessing: Preprocessing
+
+    def to_device(self) -> PreparedData:
+        """Put the arrays on the device."""
+        with numerics(self.precision):
+            device = DeviceData(
+                jnp.asarray(self.images),
+                jnp.asarray(self.labels),
+                None if self.mean is None else jnp.asarray(self.mean),
+                None if self.scale is None else jnp.asarray(self.scale),
+            )
+        return PreparedData(
+            device,
+            self.train,
+            self.validation,
+            self.classes,
+            self.input_shape,
+            self.preprocessing,
+        )
+
+
+def gather(
+    splits: Splits, structure: Structure, image_shape: tuple[int, ...], classes: int
+) -> HostData:
+    """Fit the structure's preprocessing on the training rows, and join both splits."""
     preprocessing = fit(
         splits.train.images,
         structure.preprocessing,
@@ -56,23 +90,32 @@ def prepare(
     )
     images = np.concatenate([splits.train.images, splits.validation.images])
     labels = np.concatenate([splits.train.labels, splits.validation.labels])
-    with numerics(structure.precision):
-        dtype = parameter_dtype(structure)
-        mean = scale = None
-        if preprocessing.is_elementwise:
-            images = images.reshape(len(images), -1)
-            mean = jnp.asarray(preprocessing.mean, dtype)
-            if preprocessing.scale is not None:
-                scale = jnp.asarray(preprocessing.scale, dtype)
-        else:
-            images = preprocessing.apply(images)
-        device = DeviceData(jnp.asarray(images), jnp.asarray(labels), mean, scale)
+    dtype = np.dtype(parameter_dtype(structure))
+    mean = scale = None
+    if preprocessing.is_elementwise:
+        images = images.reshape(len(images), -1)
+        mean = np.asarray(preprocessing.mean, dtype)
+        if preprocessing.scale is not None:
+            scale = np.asarray(preprocessing.scale, dtype)
+    else:
+        images = preprocessing.apply(images)
     pixels = structure.takes_images and structure.preprocessing != "pca"
-    return PreparedData(
-        device,
+    return HostData(
+        images,
+        labels,
+        mean,
+        scale,
+        structure.precision,
         len(splits.train),
         len(splits.validation),
         classes,
         image_shape if pixels else (images.shape[1],),
         preprocessing,
     )
+
+
+def prepare(
+    splits: Splits, structure: Structure, image_shape: tuple[int, ...], classes: int
+) -> PreparedData:
+    """Return the data of both splits on the device, as the structure's preprocessing has them."""
+    return gather(splits, structure, image_shape, classes).to_device()

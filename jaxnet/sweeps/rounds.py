@@ -17,6 +17,7 @@ from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.cost import memory_budget, step_flops
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.fusion import NOMINAL, family_of, fitting_size, nominal
+from jaxnet.sweeps.here import Piece, Queue
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Group
 from jaxnet.sweeps.results import SweepResult
@@ -59,7 +60,6 @@ class Rounds(Run):
         self.most = most
         self._programs: dict[Program, Any] = {}  # compiled by a round before; its family
         self._limits: dict[tuple[Structure, bool], int] = {}  # beyond, the memory ran out
-        self._inside = False
 
     def extend(self, job: Job) -> None:
         """Go over to a job that begins with all configurations of this one's."""
@@ -90,18 +90,18 @@ class Rounds(Run):
             with contextlib.suppress(OSError):
                 self.leave(self.result(started, network=None), complete=False)
 
-    def _train_chunk(self, group: Group, ids: Sequence[int], size: int, until: int) -> None:
-        if self._inside:  # by way of itself: the memory was short
-            self._limits[group.structure, group.shared] = size
-        member = self.configurations[ids[0]]
-        program = self._program(group, member, len(ids), size, until)
-        outer, self._inside = self._inside, True
-        try:
-            group = dataclasses.replace(group, structure=program[0])
-            super()._train_chunk(group, ids, program[2], until)
-        finally:
-            self._inside = outer
+    def _chosen(self, piece: Piece) -> Piece:
+        member = self.configurations[piece.ids[0]]
+        program = self._program(piece.group, member, len(piece.ids), piece.size, piece.until)
         self._programs.setdefault(program, family_of(member))
+        group = dataclasses.replace(piece.group, structure=program[0])
+        return dataclasses.replace(piece, group=group, size=program[2])
+
+    def too_large(self, piece: Piece, queue: Queue) -> None:
+        """Note it, as any run; and that no program of this structure has more places from now."""
+        super().too_large(piece, queue)
+        program = piece.group.structure, piece.group.shared
+        self._limits[program] = self._most[program]
 
     def _program(
         self, group: Group, member: Configuration, count: int, size: int, until: int

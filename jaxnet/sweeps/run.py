@@ -19,9 +19,10 @@ from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
 from jaxnet.sweeps.cost import memory_budget
 from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.folder import CONFIG, LAYERS, RunFolder, read_config
+from jaxnet.sweeps.folder import CONFIG, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
+from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
 from jaxnet.sweeps.identity import identify
 from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import Job, read_job
@@ -29,7 +30,7 @@ from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.meter import Meter
-from jaxnet.sweeps.plan import Group, Plan, make_plan
+from jaxnet.sweeps.plan import Capacity, Plan, make_plan
 from jaxnet.sweeps.pool import Pool
 from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
 from jaxnet.sweeps.record import evaluation_steps
@@ -38,15 +39,24 @@ from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.schedule import Evaluation, Schedule
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.store import Result, Store
+from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import (
     AnyNetwork,
     load_saved,
     network_of,
 )
-from jaxnet.sweeps.watch import Watch
 from jaxnet.training import Member
 
 Callback = Callable[[Evaluation], Iterable[int] | None]
+
+
+def capacity_here(memory: float | int | None, devices: int | None) -> Capacity:
+    """Return what this process has room for: as asked for, or of all its devices."""
+    found = find_devices(devices)
+    if memory is None:
+        shared = found[0].platform == "cpu"  # CPU devices share the host's memory
+        memory = memory_budget() * (1 if shared else len(found))
+    return Capacity(memory, len(found), devices is not None)
 
 
 def plan_job(
@@ -57,26 +67,24 @@ def plan_job(
     ids: Iterable[int] | None = None,
     begins: Sequence[int] | None = None,
     devices: int | None = None,
+    capacity: Capacity | None = None,
 ) -> Plan:
-    """Return what `run_job` would do; ConfigurationError if one network needs more than memory."""
-    found_devices, splits = find_devices(devices), job.split(data)
-    budget = memory
-    if budget is None:  # CPU devices share the host's
-        shared = found_devices[0].platform == "cpu"
-        budget = memory_budget() * (1 if shared else len(found_devices))
+    """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
+
+    `capacity` is that of other processes than this one.
+    """
+    splits = job.split(data)
     found = make_plan(
         job.configurations(),
         data.input_shape,
         len(data.class_names),
         steps=job.steps,
-        memory=budget,
+        capacity=capacity or capacity_here(memory, devices),
         ids=ids,
         begins=begins,
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * len(splits.validation) + len(splits.train),
-        devices=len(found_devices),
-        asked=devices is not None,
     )
     for group in found.groups:
         if memory is not None and group.bytes_per_network > memory:
@@ -162,7 +170,7 @@ class Run:
         devices: int | None = None,
     ) -> None:
         self.data, self.folder, self.store = data, folder, store
-        self.devices = devices
+        self.place: Place = Here(self, capacity_here(memory, devices))
         self.memory, self.select, self.callback = memory, select, callback
         self.reporter, self.interrupt, self.meter = Reporter(), Interrupt(), Meter()
         self.splits, self.classes = job.split(data), len(data.class_names)
@@ -225,8 +233,12 @@ class Run:
             memory=self.memory,
             ids=ids,
             begins=begins,
-            devices=self.devices,
+            capacity=self.place.capacity(),
         )
+
+    def keys_of(self, ids: Iterable[int]) -> list[str]:
+        """Return the keys of these configurations."""
+        return [self.keys[i] for i in ids]
 
     @property
     def rows(self) -> list[Row]:
@@ -330,12 +342,10 @@ class Run:
         `before`: chunks of that set of which all is left are trained as they would have been in
         one go, so that a run that goes on has the same results to the bit.
         """
-        left = list(dict.fromkeys(ids))
+        left, queue = list(dict.fromkeys(ids)), Queue()
         for stack, keys in self.pool.interrupted(until, {self.keys[i] for i in left}):
-            self._train_stack(stack, [self.places[key] for key in keys], until)
+            queue.append(Interrupted([self.places[key] for key in keys], until, stack))
             left = [i for i in left if self.keys[i] not in keys]
-        if not left:
-            return
         begins = [before] * len(self.configurations)
         for i in left:
             begins[i] = self.pool.step(self.keys[i], self._shorter(i), until)
@@ -343,12 +353,13 @@ class Run:
         for together in (unique, None):
             chosen = left if together is None else together
             waiting = set(left)
-            for group in self.plan(chosen, begins).groups:
+            for group in self.plan(chosen, begins).groups if left else ():
                 for chunk in group.chunks:
                     if waiting.issuperset(chunk.ids):
-                        self._train_chunk(group, chunk.ids, chunk.size, until)
+                        queue.append(Piece(chunk.ids, until, group, chunk.size))
                         waiting.difference_update(chunk.ids)
             left = [i for i in left if i in waiting]
+        self.place.work_off(queue)
 
     def _shorter(self, i: int) -> Path | None:
         """Return where a shorter run is kept, if that is the beginning of this one."""
@@ -357,50 +368,64 @@ class Run:
             return None
         return network_file(self.folder.path, identity.name)
 
-    def _train_chunk(self, group: Group, ids: Sequence[int], size: int, until: int) -> None:
-        self.interrupt.check()
-        program = (group.structure, group.shared)
-        most = self._most.get(program, size)  # what the memory had room for
-        if len(ids) > most:
-            for start in range(0, len(ids), most):
-                self._train_chunk(group, ids[start : start + most], most, until)
-            return
+    # What a place to train asks for, and tells
+
+    def next(self, queue: Queue) -> Piece | Interrupted:
+        """Take the next piece out of the queue, cut to what the memory had room for."""
+        piece = queue.popleft()
+        if isinstance(piece, Interrupted):
+            return piece
+        piece = self._chosen(piece)
+        group, program = piece.group, (piece.group.structure, piece.group.shared)
+        size, most = piece.size, self._most.get(program, piece.size)
+        if len(piece.ids) > most:
+            parts = range(0, len(piece.ids), most)
+            queue.extendleft(
+                dataclasses.replace(piece, ids=piece.ids[start : start + most], size=most)
+                for start in reversed(parts)
+            )
+            return self.next(queue)
         largest = self._sizes.get(program, size)
         if group.begin and largest > size:
             # A smaller program is worth compiling only where it spares more than that takes.
-            size = fitting_size(size, largest, group.flops_per_step * (until - group.begin))
+            size = fitting_size(size, largest, group.flops_per_step * (piece.until - group.begin))
         size = min(size, most)
         size = fill(size, min(size, group.devices))
         self._sizes[program] = max(largest, size)
-        try:
-            stack = self._start(group, ids, size, until)
-            self._train_stack(stack, ids, until)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(ids) == 1:
-                raise
-            self._most[program] = self._sizes[program] = math.ceil(len(ids) / 2)
-            self.reporter.say(
-                f"out of memory with {size} networks at once: now {self._most[program]}"
-            )
-            self._train_chunk(group, ids, size, until)
+        return dataclasses.replace(piece, size=size)
 
-    def _start(self, group: Group, ids: Sequence[int], size: int, until: int) -> Stack:
-        members = [self.configurations[i] for i in ids]
-        data = self._data(group.structure, min(size, group.devices))
+    def _chosen(self, piece: Piece) -> Piece:
+        """Return the piece in the program that it is to train in."""
+        return piece
+
+    def too_large(self, piece: Piece, queue: Queue) -> None:
+        """Note that the memory had no room for a piece, and put it back: half as much from now."""
+        program, half = (piece.group.structure, piece.group.shared), math.ceil(len(piece.ids) / 2)
+        self._most[program] = self._sizes[program] = half
+        self.reporter.say(f"out of memory with {piece.size} networks at once: now {half}")
+        queue.appendleft(piece)
+
+    def task(self, piece: Piece) -> Task:
+        """Return the task of a piece, with the networks that it goes on from."""
+        group, data = piece.group, self._data(piece.group.structure)
         saved = []
-        for i in ids if group.begin else ():
+        for i in piece.ids if group.begin else ():
             at = (self.keys[i], self._shorter(i), group.begin)
             saved.append(self.pool.take(*at, self.configurations[i], data))
-        return Stack.start(
+        return Task(
             group.structure,
-            members,
-            data,
+            group.shared,
+            tuple(self.configurations[i] for i in piece.ids),
             self.schedule,
-            size=size,
-            shared=group.shared,
-            until=until,
-            saved=saved,
+            piece.size,
+            min(piece.size, group.devices),
+            piece.until,
+            tuple(saved),
         )
+
+    def begin(self, piece: Piece) -> Stack:
+        """Return the stack of a piece, to train in this process."""
+        return self.task(piece).start(lambda devices: self._data(piece.group.structure, devices))
 
     def _restored(self, kept: Kept, tensors: Mapping[str, np.ndarray]) -> Stack:
         """Return the stack of a file; KeyError for configurations that are not of this job."""
@@ -408,18 +433,16 @@ class Run:
         structure = dataclasses.replace(
             members[0].structure, hidden=kept.hidden, padded=kept.padded
         )
-        devices = min(kept.devices, len(find_devices(self.devices)))
-        # The same share for each, whatever is left of the stack.
-        data = self._data(structure, devices if len(tensors["columns"]) % devices == 0 else 1)
-        return Stack.restored(
+        task = Task(
             structure,
-            members,
-            data,
+            kept.shared,
+            tuple(members),
             self.schedule,
-            shared=kept.shared,
-            size=kept.size,
-            tensors=tensors,
+            kept.size,
+            min(kept.devices, self.place.devices_here),
+            kept.end,
         )
+        return task.start(lambda devices: self._data(structure, devices), tensors)
 
     def _structure(self, kept: Kept) -> Structure:
         own = self.configurations[self.places[kept.keys[0]]].structure
@@ -433,66 +456,17 @@ class Run:
             self._prepared = (wanted_method, {1: made})
         _, by_count = self._prepared
         if devices not in by_count:
-            by_count[devices] = by_count[1].on(find_devices(self.devices)[:devices])
+            by_count[devices] = by_count[1].on(find_devices(devices))
         return by_count[devices]
-
-    def _train_stack(self, stack: Stack, ids: Sequence[int], until: int) -> None:
-        keys = [self.keys[i] for i in ids]
-        kept = None if self.folder is None else Checkpoint(self.folder.path, keys)
-        flops, told = stack.flops_per_step, 0.0
-        total = flops * len(stack.columns) * (until - stack.record.begin)
-
-        tick = self.meter.clock()
-
-        def on_steps(count: int, networks: int) -> None:
-            nonlocal told
-            tick(count * networks * flops)
-            told += count * networks * flops
-            self.reporter.advance(count * networks * flops)
-            self.interrupt.check()
-
-        watch = self._watch(stack)
-
-        def save(stack: Stack, now: bool) -> None:
-            if watch is not None and stack.step in self.schedule.evaluations:
-                watch.look(stack.step, stack.member(0))
-            if kept is not None:
-                kept.save(stack, now)
-
-        stack.train(on_steps, self.callback, save, ids)
-        if watch is not None:
-            watch.look(stack.step, stack.member(0))
-            seen = watch.history()
-            self.layers = seen if self.layers is None else self.layers.then(seen)
-        self.reporter.advance(max(0.0, total - told))  # what ended early costs nothing
-        self._commit(stack, ids, keys, until, kept)
-
-    def _watch(self, stack: Stack) -> Watch | None:
-        """Return what notes how a single run goes inside, and let it have a first look."""
-        alone = len(self.configurations) == 1 and not stack.structure.takes_images
-        if self.folder is None or not alone:
-            return None
-        before = self.folder.path / LAYERS
-        if stack.step and self.layers is None and before.exists():
-            self.layers = LayerHistory.load(before)
-        watch = Watch(self.configurations[0], stack.data, self.job.steps)
-        watch.look(stack.step, stack.member(0))
-        return watch
 
     # Results
 
-    def _commit(
-        self,
-        stack: Stack,
-        ids: Sequence[int],
-        keys: Sequence[str],
-        until: int,
-        kept: Checkpoint | None,
-    ) -> None:
+    def commit(self, stack: Stack, ids: Sequence[int], until: int, kept: Checkpoint | None) -> None:
         """Take in a finished stack: states and networks first, then rows, then what is obsolete.
 
         Killed anywhere on the way, the folder holds the network of every row that should have one.
         """
+        keys = self.keys_of(ids)
         results = [
             Result(key, self.identities[i].settings, outcome)
             for i, key, outcome in zip(ids, keys, stack.outcomes(), strict=True)

@@ -17,7 +17,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
 from jaxnet.sweeps import Halving, find_preset, fusion, grid, plan, sweep
 from jaxnet.sweeps.cost import memory_budget, network_bytes, step_flops
-from jaxnet.sweeps.plan import make_plan
+from jaxnet.sweeps.plan import Capacity, make_plan
 from jaxnet.sweeps.prepared import method_of
 from jaxnet.sweeps.stack import Stack
 
@@ -31,7 +31,9 @@ def flops_of(structure):
 
 
 def planned(configurations, *, memory, steps=10, **options):
-    return make_plan(configurations, SHAPE, CLASSES, steps=steps, memory=memory, **options)
+    return make_plan(
+        configurations, SHAPE, CLASSES, steps=steps, capacity=Capacity(memory), **options
+    )
 
 
 def compiler_says(structure, names, input_shape, classes, shared):
@@ -278,7 +280,7 @@ def test_the_budget_is_a_part_of_this_machine(monkeypatch):
 
 def test_the_default_sweep_is_few_chunks():
     configurations = find_preset("default").configurations()
-    found = make_plan(configurations, (784,), 10, steps=200, memory=2.0**31)
+    found = make_plan(configurations, (784,), 10, steps=200, capacity=Capacity(2.0**31))
     # 3 batch sizes × 3 widths, 16 rates and penalties each: nothing is filled up or cut.
     assert all(group.size == group.networks for group in found.groups)
     assert np.all([group.size % 16 == 0 for group in found.groups])
