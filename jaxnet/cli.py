@@ -125,6 +125,21 @@ def _parser() -> argparse.ArgumentParser:
         help="divide the networks among N devices of this process (default: all accelerators; CPU "
         "devices, of which there is one a core, only where that is faster)",
     )
+    sweep.add_argument(
+        "--on",
+        metavar="CLUSTER",
+        help="train on a Ray cluster: ray (RAY_ADDRESS, one that runs here, or a new one on this "
+        "machine) or ray://HOST:PORT; needs jaxnet[ray]",
+    )
+    sweep.add_argument(
+        "--task-cpus", type=int, default=1, metavar="N", help="cores of each task of --on"
+    )
+    sweep.add_argument(
+        "--task-gpus",
+        type=int,
+        metavar="N",
+        help="GPUs of each task of --on (default: 1 if the cluster has any)",
+    )
     _add_run_options(sweep)
     sweep.set_defaults(run=_sweep)
 
@@ -240,7 +255,10 @@ def _sweep(options: argparse.Namespace) -> int:
     from jaxnet.sweeps.devices import cpu_devices
     from jaxnet.sweeps.folder import CONFIG, read_config
 
-    cpu_devices(options.devices)  # before anything is computed
+    if options.on is None:
+        cpu_devices(options.devices)  # before anything is computed
+    else:
+        _check_cluster(options)
     if options.job is not None and options.preset is not None:
         raise ConfigurationError("give a job file or --preset, not both")
     if options.job is not None:
@@ -252,6 +270,22 @@ def _sweep(options: argparse.Namespace) -> int:
         job = find_preset(options.preset or "default")
     given = dict(_setting(text) for text in options.set)
     return _run(job, given, options)
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    """Take in which cluster to train on; this process then computes on its CPU only."""
+    import dataclasses
+
+    import jax
+
+    from jaxnet.sweeps.cluster import ray_from
+
+    if options.plan:
+        raise ConfigurationError("--plan tells of this process: leave out --on")
+    cluster = ray_from(options.on)
+    assert cluster is not None
+    options.cluster = dataclasses.replace(cluster, cpus=options.task_cpus, gpus=options.task_gpus)
+    jax.config.update("jax_platforms", "cpu")  # the GPUs are for the tasks
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -339,6 +373,7 @@ def _run(job: Job, settings: dict[str, Any], options: argparse.Namespace) -> int
             keep=options.keep,
             select=getattr(options, "select", "mean"),
             devices=getattr(options, "devices", None),
+            on=getattr(options, "cluster", None),
         )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():

@@ -20,6 +20,10 @@ class RunFolderError(JaxnetError, OSError):
     """A run folder that cannot be written, read or resumed."""
 
 
+class WorkerError(JaxnetError, RuntimeError):
+    """Networks that no worker of a cluster could train."""
+
+
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     """Return the text for an unknown name: the near match if there is one, and every known name.
 

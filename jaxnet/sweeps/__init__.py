@@ -1,5 +1,6 @@
 """Sweeps: a space of configurations, trained as few compiled programs, ranked and kept."""
 
+from jaxnet.sweeps.cluster import Ray as Ray
 from jaxnet.sweeps.halving import Halving as Halving
 from jaxnet.sweeps.job import Job as Job
 from jaxnet.sweeps.job import job_from_dict as job_from_dict

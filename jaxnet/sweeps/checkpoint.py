@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnet.errors import DataError
 from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps.task import Task
 from jaxnet.tensors import read_metadata, read_tensors, write_tensors
 
 INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
@@ -50,24 +51,28 @@ class Checkpoint:
         """Store the stack if INTERVAL has passed since the last time, or if `now`."""
         if not now and time.monotonic() - self._saved_at < INTERVAL:
             return
-        about = dataclasses.asdict(self.kept(stack))
-        del about["path"]
-        write_tensors(self.path, stack.tensors(), {"jaxnet stack": json.dumps(about)})
+        self.write(Task.of(stack), stack.step, stack.tensors())
         self._saved_at = time.monotonic()
 
-    def kept(self, stack: Stack) -> Kept:
-        """Return what the file of this stack holds."""
-        structure, end = stack.structure, stack.record.end
+    def write(self, task: Task, step: int, tensors: Mapping[str, np.ndarray]) -> None:
+        """Store the tensors of a stack that was trained elsewhere."""
+        about = dataclasses.asdict(self.kept(task, step))
+        del about["path"]
+        write_tensors(self.path, tensors, {"jaxnet stack": json.dumps(about)})
+
+    def kept(self, task: Task, step: int) -> Kept:
+        """Return what the file of a task's stack holds."""
+        structure = task.structure
         return Kept(
             self.path,
             self.keys,
             structure.hidden,
             structure.padded,
-            stack.shared,
-            stack.size,
-            max(1, len(stack.data.devices)),
-            stack.step,
-            end,
+            task.shared,
+            task.size,
+            task.devices,
+            step,
+            task.until,
         )
 
     def remove(self) -> None:

@@ -6,6 +6,7 @@ stack-*.safetensors      networks part of the way; gone when complete
 networks/*.safetensors   the networks that are kept, to score with or to train on
 best.safetensors         the best network; judged.safetensors, what it says of validation images
 layers.safetensors       of a single run: what went on in its layers
+log.txt            what happened on the way: lost workers and nodes, memory that ran out
 results.csv  summary.json  *.png  report.html    written at the end, also of an interrupted run;
 replicates.csv           where there is more than one seed
 """
@@ -32,6 +33,7 @@ CONFIG = "config.json"
 SUMMARY = "summary.json"
 JUDGED = "judged.safetensors"
 LAYERS = "layers.safetensors"
+LOG_FILE = "log.txt"
 
 
 class RunFolder:

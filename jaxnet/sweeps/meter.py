@@ -33,6 +33,11 @@ class Meter:
 
         return tick
 
+    def add(self, flops: float, seconds: float) -> None:
+        """Note the products of a call elsewhere and its seconds."""
+        self._flops.append(flops)
+        self._seconds.append(seconds)
+
     def summary(self) -> dict[str, Any]:
         """Return seconds, those of first calls, and GFLOP/s: median over calls, weighted by work.
 

@@ -7,6 +7,7 @@ from jaxnet.configuration import Configuration
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept, find_kept, restore
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.stack import Saved, Stack
+from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import load_saved, saved_step
 
 Make = Callable[..., Stack]
@@ -85,7 +86,7 @@ class Pool:
             self._note(stack, keys)
         else:
             checkpoint.save(stack, now=True)
-            self._note(checkpoint.kept(stack), keys)
+            self._note(checkpoint.kept(Task.of(stack), stack.step), keys)
 
     def clear(self) -> None:
         """Forget everything: the run is complete."""

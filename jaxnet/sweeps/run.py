@@ -17,9 +17,10 @@ from jaxnet.network import Network
 from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
+from jaxnet.sweeps.cluster import Ray, check_alone, connected, ray_from
 from jaxnet.sweeps.cost import memory_budget
 from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.folder import CONFIG, RunFolder, read_config
+from jaxnet.sweeps.folder import CONFIG, LOG_FILE, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
@@ -29,7 +30,9 @@ from jaxnet.sweeps.job import Job, read_job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.layer_history import LayerHistory
+from jaxnet.sweeps.log import LOG, logged
 from jaxnet.sweeps.meter import Meter
+from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Capacity, Plan, make_plan
 from jaxnet.sweeps.pool import Pool
 from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
@@ -107,19 +110,27 @@ def run_job(
     select: str = "mean",
     callback: Callback | None = None,
     devices: int | None = None,
+    on: str | Ray | None = None,
 ) -> SweepResult:
     """Run a job on a data set already loaded; `sweep` says the rest."""
-    started = time.perf_counter()
+    started, cluster = time.perf_counter(), ray_from(on)
     check_keeping(keep, select)
     check_job(job, data)
+    if cluster is not None:
+        check_alone(callback=callback, devices=devices)
     # What cannot be is refused before anything is written.
     plan_job(job, data, memory=memory, devices=devices)
     with contextlib.ExitStack() as stack:
+        if cluster is not None:
+            stack.enter_context(connected(cluster))
         folder = None if out is None else RunFolder.open(out, job, data)
         store = None if folder is None else stack.enter_context(Store(folder.database))
         if folder is not None:
             folder.describe(job, data)
+            stack.enter_context(logged(folder.path / LOG_FILE))
         run = Run(job, data, folder, store, memory, keep, select, callback, devices)
+        if cluster is not None:
+            run.place = OnRay(run, cluster, memory)
         run.reporter = stack.enter_context(Bar(run.work) if progress else Reporter())
         run.interrupt = stack.enter_context(Interrupt())
         try:
@@ -402,12 +413,14 @@ class Run:
         """Note that the memory had no room for a piece, and put it back: half as much from now."""
         program, half = (piece.group.structure, piece.group.shared), math.ceil(len(piece.ids) / 2)
         self._most[program] = self._sizes[program] = half
-        self.reporter.say(f"out of memory with {piece.size} networks at once: now {half}")
+        told = f"out of memory with {piece.size} networks at once: now {half}"
+        LOG.info(told)
+        self.reporter.say(told)
         queue.appendleft(piece)
 
     def task(self, piece: Piece) -> Task:
         """Return the task of a piece, with the networks that it goes on from."""
-        group, data = piece.group, self._data(piece.group.structure)
+        group, data = piece.group, self.data_for(piece.group.structure)
         saved = []
         for i in piece.ids if group.begin else ():
             at = (self.keys[i], self._shorter(i), group.begin)
@@ -425,7 +438,7 @@ class Run:
 
     def begin(self, piece: Piece) -> Stack:
         """Return the stack of a piece, to train in this process."""
-        return self.task(piece).start(lambda devices: self._data(piece.group.structure, devices))
+        return self.task(piece).start(lambda devices: self.data_for(piece.group.structure, devices))
 
     def _restored(self, kept: Kept, tensors: Mapping[str, np.ndarray]) -> Stack:
         """Return the stack of a file; KeyError for configurations that are not of this job."""
@@ -442,13 +455,14 @@ class Run:
             min(kept.devices, self.place.devices_here),
             kept.end,
         )
-        return task.start(lambda devices: self._data(structure, devices), tensors)
+        return task.start(lambda devices: self.data_for(structure, devices), tensors)
 
     def _structure(self, kept: Kept) -> Structure:
         own = self.configurations[self.places[kept.keys[0]]].structure
         return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded)
 
-    def _data(self, structure: Structure, devices: int = 1) -> PreparedData:
+    def data_for(self, structure: Structure, devices: int = 1) -> PreparedData:
+        """Return the data of a structure on so many devices of this process."""
         wanted_method = method_of(structure)
         if self._prepared is None or self._prepared[0] != wanted_method:
             self._prepared = None  # drop the old data before making the new
@@ -497,7 +511,7 @@ class Run:
 
     def _loaded(self, row: Row) -> AnyNetwork:
         configuration = self.configurations[row.id]
-        data, path = self._data(configuration.structure), self.keeper.file(row)
+        data, path = self.data_for(configuration.structure), self.keeper.file(row)
         assert path is not None
         member = load_saved(path, configuration, data).member
         return network_of(configuration, self.data, data.preprocessing, member)

@@ -7,6 +7,7 @@ from typing import Any
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.checks import check_job
+from jaxnet.sweeps.cluster import Ray
 from jaxnet.sweeps.halving import Halving
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.plan import Plan
@@ -34,6 +35,7 @@ def sweep(
     select: str = "mean",
     memory: float | int | None = None,
     devices: int | None = None,
+    on: str | Ray | None = None,
     progress: bool = False,
     callback: Callback | None = None,
     **settings: Any,
@@ -52,7 +54,8 @@ def sweep(
     What trains together takes at most `memory` bytes (default: a quarter of the host's, half of an
     accelerator's); `plan` tells beforehand. It is divided among so many `devices` of this process
     (default: all, but CPU devices only where that is faster). `callback(Evaluation)` is called at
-    each evaluation of each chunk, and may return ids to cut.
+    each evaluation of each chunk, and may return ids to cut. `on` trains the chunks on a Ray
+    cluster, see `Ray`.
 
     Raises ConfigurationError, DataError or RunFolderError before anything is trained.
 
@@ -86,6 +89,7 @@ def sweep(
         select=select,
         callback=callback,
         devices=devices,
+        on=on,
     )
 
 

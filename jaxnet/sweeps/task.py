@@ -27,6 +27,19 @@ class Task:
     until: int
     saved: tuple[Saved, ...] = ()
 
+    @classmethod
+    def of(cls, stack: Stack) -> "Task":
+        """Return the task that a stack is at."""
+        return cls(
+            stack.structure,
+            stack.shared,
+            tuple(stack.configurations),
+            stack.schedule,
+            stack.size,
+            max(1, len(stack.data.devices)),
+            stack.record.end,
+        )
+
     def start(
         self,
         data: Callable[[int], PreparedData],

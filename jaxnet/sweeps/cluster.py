@@ -1,0 +1,84 @@
+"""A Ray cluster to train on: which, what each task takes of it, and the connection to it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jaxnet.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray cluster to train on, and what each task takes of it.
+
+    `address` as `ray.init` takes it; None: that of RAY_ADDRESS, or of a cluster which runs on this
+    machine, or one is started on it for the time of the sweep. `cpus` and `gpus` are of each task
+    (`gpus` None: one where the cluster has any). The memory of a task, which Ray counts too, is
+    `memory` of `sweep`, or half of the share of its node.
+    """
+
+    address: str | None = None
+    cpus: int = 1
+    gpus: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("cpus", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is None and name == "gpus":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigurationError(
+                    f"{name} of a task: expected a whole number from {least} up, got {value!r}"
+                )
+
+
+def ray_from(on: "str | Ray | None") -> "Ray | None":
+    """Return the cluster that a text names: "ray", or "ray://host:port"; ConfigurationError."""
+    if on is None or isinstance(on, Ray):
+        return on
+    if on == "ray":
+        return Ray()
+    if isinstance(on, str) and on.startswith("ray://") and len(on) > len("ray://"):
+        return Ray(on)
+    raise ConfigurationError(
+        f'on: expected "ray" (RAY_ADDRESS, a cluster on this machine, or a new one), '
+        f'"ray://HOST:10001" or a jaxnet.sweeps.Ray, got {on!r}'
+    )
+
+
+def check_alone(**options: object) -> None:
+    """Raise ConfigurationError for what needs the networks in this process."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigurationError(
+                f"{name} is of sweeps in this process, and on= trains in others: leave one out"
+            )
+
+
+@contextlib.contextmanager
+def connected(cluster: Ray) -> Iterator[None]:
+    """Connect to a cluster, or start one; leave it as it was found."""
+    # Of ours no use is reported unless the user has said so.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigurationError(
+            "to train on a Ray cluster, install it: pip install 'jaxnet[ray]'"
+        ) from error
+    if ray.is_initialized():
+        yield
+        return
+    own = {} if cluster.address else {"include_dashboard": False}  # of a cluster that is started
+    try:
+        ray.init(cluster.address, logging_level="ERROR", log_to_driver=False, **own)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigurationError(
+            f"on: cannot connect to Ray {cluster.address or ''}: {error}. Does the cluster run "
+            f"(ray status), with the same versions of Ray and Python?"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

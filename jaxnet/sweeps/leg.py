@@ -1,0 +1,163 @@
+"""A leg of training in a process that knows nothing: values and arrays in, values and arrays out.
+
+What a worker of `jaxnet.sweeps.on_ray` runs. Where a run is cut into calls changes no bit of it
+(see `jaxnet.training`), so neither does it where the legs begin and end, and on which machine.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxnet.configuration import Structure
+from jaxnet.errors import ConfigurationError
+from jaxnet.sweeps.devices import cpu_devices, find_devices
+from jaxnet.sweeps.folder import versions
+from jaxnet.sweeps.prepared import HostData, PreparedData
+from jaxnet.sweeps.task import Task
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a leg is run: for about so many seconds, on so many cores or GPUs, by which versions.
+
+    `memory`: bytes that it may take beyond what the process has, or None. `program` and `data` name
+    the structure and the preprocessed data, each the same in all tasks of a run.
+    """
+
+    seconds: float
+    cpus: int
+    gpus: int
+    versions: Mapping[str, str]
+    memory: int | None
+    program: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a leg: "done", "going" (its time was over), "too large" or "unusable".
+
+    `step` is how far the networks are, `work` the products that the leg made, `seconds` its time.
+    """
+
+    state: str
+    step: int = 0
+    work: float = 0.0
+    seconds: float = 0.0
+    text: str = ""
+
+
+def run_leg(
+    task: Task, data: HostData, pixels: Arrays, terms: Terms, tensors: Arrays | None
+) -> tuple[Report, dict[str, np.ndarray]]:
+    """Train until the task is done or the time is over; return the report and the stack's tensors.
+
+    `data` are without their images and labels, which are `pixels`: they come once for all tasks.
+    """
+    _set_up(terms)
+    task = replace(task, structure=_structures.setdefault(terms.program, task.structure))
+    calls, work, started = 0, 0.0, time.monotonic()
+
+    def on_steps(count: int, networks: int) -> None:
+        nonlocal calls, work
+        calls += 1
+        if calls == 1:  # of what the legs before have done
+            return
+        work += count * networks * stack.flops_per_step
+        if time.monotonic() - started > terms.seconds:
+            raise KeyboardInterrupt  # the way out of a stack at which it is whole
+
+    def place(devices: int) -> PreparedData:
+        return _on_device(replace(data, **pixels), terms.data, devices)
+
+    try:
+        with _limited(terms.memory):
+            try:
+                stack = task.start(place, tensors)
+            except (KeyError, ValueError) as error:
+                if tensors is None:
+                    raise
+                return Report("unusable", text=str(error)), {}
+            try:
+                stack.train(on_steps)
+                state = "done"
+            except KeyboardInterrupt:
+                state = "going"
+            seconds = time.monotonic() - started
+            return Report(state, stack.step, work, seconds), stack.tensors()
+    except MemoryError as error:
+        return Report("too large", text=f"MemoryError: {error}"), {}
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Report("too large", text=str(error).splitlines()[0]), {}
+
+
+def accelerator_memory() -> float:
+    """Return half of the bytes of the accelerators that this process has."""
+    return sum((device.memory_stats() or {})["bytes_limit"] for device in jax.local_devices()) / 2
+
+
+def _set_up(terms: Terms) -> None:
+    """Let JAX use what the task was given, before it computes anything; refuse other versions."""
+    if not terms.gpus:
+        # XLA reads the size of its thread pool here; the default is every core of the node.
+        os.environ["NPROC"] = str(terms.cpus)
+        jax.config.update("jax_platforms", "cpu")
+        cpu_devices(terms.cpus)
+    if (own := versions()) != dict(terms.versions):
+        ours = [f"{name} {own[name]}" for name in own if own[name] != terms.versions.get(name)]
+        theirs = [f"{name} {terms.versions.get(name)}" for name in own]
+        raise ConfigurationError(
+            f"a node of the cluster has {', '.join(ours)}, the sweep is of {', '.join(theirs)}: "
+            f"install the same versions everywhere"
+        )
+
+
+# What a process keeps between tasks saves time and decides nothing: the data of the last
+# preprocessing on the device, and structures with functions of the user, which arrive as new
+# objects with every task and would be compiled anew.
+_data: dict[tuple[str, int], PreparedData] = {}
+_structures: dict[str, Structure] = {}
+
+
+def _on_device(data: HostData, name: str, devices: int) -> PreparedData:
+    if (name, 1) not in _data:
+        _data.clear()
+        _data[name, 1] = data.to_device()
+    if (name, devices) not in _data:
+        _data[name, devices] = _data[name, 1].on(find_devices(devices))
+    return _data[name, devices]
+
+
+@contextlib.contextmanager
+def _limited(extra: int | None) -> Iterator[None]:
+    """Let allocations fail that would take the process so far beyond what it has (Linux only).
+
+    An allocation that fails is an error of this task; a node without memory is one of all.
+    """
+    if extra is None or not Path(STATUS).exists():
+        yield
+        return
+    import resource
+
+    (line,) = (x for x in Path(STATUS).read_text().splitlines() if x.startswith("VmData:"))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    now = int(line.split()[1]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (now + extra + SLACK, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+STATUS = "/proc/self/status"
+SLACK = 2**30  # for the compiler, and the stacks of threads
