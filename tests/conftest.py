@@ -3,9 +3,6 @@
 import tempfile
 
 import jax
-import pytest
-
-from jaxnet.sweeps import fusion
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -13,16 +10,16 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Several devices for the tests that ask for them (tests/sweeps/test_devices.py).
 jax.config.update("jax_num_cpu_devices", 3)
 
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """No sweep is divided among CPU devices by itself: tests count programs and places."""
-    monkeypatch.setattr(fusion, "NARROW", 0.0)
-
-
 # Most of the suite's time is compiling, much of it the same programs again under other function
 # objects. A folder for each worker: entries are not written atomically, so none is shared.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxnet-tests-", ignore_cleanup_errors=True)
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_sessionstart():
+    """Divide no sweep among devices by itself: tests count programs and places."""
+    from jaxnet.sweeps import fusion  # not before annotations are checked, see addopts
+
+    fusion.NARROW = 0.0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jaxnet.sweeps.run import Run
 
 LEG_SECONDS = INTERVAL  # as often as a stack in flight is kept in this process
-TRIES = 4  # in which a leg comes to nothing before the run gives up, or the chunk is halved
+TRIES = 4  # times that a leg may be lost before its chunk is halved, or the run ends
 PATIENCE = 60.0  # seconds without any leg under way, until the log says what is waited for
 
 
@@ -245,21 +245,20 @@ class OnRay:
     ) -> None:
         """Hand out again what a worker or a node took with it."""
         flight.failures += 1
-        what = f"{len(flight.ids)} networks at step {flight.step}"
+        why = f"{type(error).__name__}: {_first_line(error)}"
         LOG.warning(
-            "on Ray: lost %s (%s: %s); handed out again, attempt %d of %d",
-            what,
-            type(error).__name__,
-            _first_line(error),
-            flight.failures + 1,
+            "on Ray: lost %d networks at step %d (%s), time %d of %d",
+            len(flight.ids),
+            flight.step,
+            why,
+            flight.failures,
             TRIES,
         )
         if flight.failures < TRIES:
             flight.at_hand = None  # it may be lost, too
             self._launch(flight, flying)
-        else:
-            # A system without memory kills without a word.
-            self._too_large(flight, f"lost {TRIES} times", queue)
+        else:  # a system without memory kills without a word
+            self._too_large(flight, f"lost {TRIES} times, at last {why}", queue)
 
     def _too_large(self, flight: _Flight, why: str, queue: Queue) -> None:
         if flight.piece is None or not divisible(flight.piece):
