@@ -59,8 +59,9 @@ def check_alone(**options: object) -> None:
 @contextlib.contextmanager
 def connected(cluster: Ray) -> Iterator[None]:
     """Connect to a cluster, or start one; leave it as it was found."""
-    # Of ours no use is reported unless the user has said so.
+    # Nothing is reported to Ray's makers, and what is lost is told by us, unless the user says so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:

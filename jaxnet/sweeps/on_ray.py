@@ -83,7 +83,7 @@ class OnRay:
 
     # What there is
 
-    def _nodes(self) -> list[dict[str, float]]:
+    def _nodes(self) -> list[dict[str, Any]]:
         """Return the resources of each node that is alive."""
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
@@ -92,12 +92,12 @@ class OnRay:
             return self._cluster.gpus
         return int(any(node.get("GPU", 0) >= 1 for node in self._nodes()))
 
-    def _resources(self) -> dict[str, float]:
+    def _resources(self) -> dict[str, Any]:
         # What a GPU task takes is in the GPU's own memory, of which Ray knows nothing.
         own = {"num_gpus": self._gpus} if self._gpus else {"memory": int(self._memory)}
         return {"num_cpus": self._cluster.cpus, **own}
 
-    def _fitting(self, node: dict[str, float]) -> int:
+    def _fitting(self, node: dict[str, Any]) -> int:
         """Return how many tasks a node takes at once, memory aside."""
         count = int(node.get("CPU", 0) // self._cluster.cpus)
         return min(count, int(node.get("GPU", 0) // self._gpus)) if self._gpus else count
@@ -160,7 +160,7 @@ class OnRay:
                     self._ray.cancel(report, force=True)
             raise
 
-    def _free(self) -> dict[str, float]:
+    def _free(self) -> dict[str, Any]:
         free = self._ray.available_resources()
         return {name: free.get(name, 0.0) for name in ("CPU", "GPU", "memory")}
 

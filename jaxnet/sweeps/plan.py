@@ -265,7 +265,7 @@ def make_plan(
             input_shape,
             classes,
             capacity,
-            least=math.ceil(share * own),
+            least=math.floor(share * own + 0.5),
             begin=begins[some[0]],
         )
         for (structure, shared, some, each, waste), own in zip(parts, work, strict=True)
