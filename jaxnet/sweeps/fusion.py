@@ -22,8 +22,12 @@ RATIOS = (1.0, 1.02, 1.05, 1.1, 1.15, 1.25, 1.4, 1.6, 2.0, 3.0, 5.0, 10.0, 1e9)
 SMALL = {"cpu": 1e8, "gpu": 3e10}
 
 
-# Products per step of one network below which two CPU devices train a stack faster than one.
-NARROW = 2e6
+# Products per step of one network up to which CPU devices train a stack faster than one program, or
+# as fast. Milliseconds a step on 2 cores, one device / two, by networks and sizes at a batch size:
+# 1,000 of 2-32-2 at 32: 3.7 / 2.1; 16 of 784-20-10 at 50: 0.81 / 0.47; 10,000 of 2-32-2 at 32:
+# 52 / 53 and 1,000 of 784-10-10 at 32: 34 / 32, which the memory's rate limits; 64 of 784-100-10 at
+# 200: 19.7 / 21.8; 48 of 3072-80-10 at 200: 51 / 60; 12 of 3072-100-10 at 500: 30 / 34.
+NARROW = 4e6
 
 
 def nominal(table: Mapping[str, Any]) -> Any:
