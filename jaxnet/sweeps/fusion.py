@@ -24,10 +24,11 @@ SMALL = {"cpu": 1e8, "gpu": 3e10}
 
 # Products per step of one network up to which CPU devices train a stack faster than one program, or
 # as fast. Milliseconds a step on 2 cores, one device / two, by networks and sizes at a batch size:
-# 1,000 of 2-32-2 at 32: 3.7 / 2.1; 16 of 784-20-10 at 50: 0.81 / 0.47; 10,000 of 2-32-2 at 32:
-# 52 / 53 and 1,000 of 784-10-10 at 32: 34 / 32, which the memory's rate limits; 64 of 784-100-10 at
-# 200: 19.7 / 21.8; 48 of 3072-80-10 at 200: 51 / 60; 12 of 3072-100-10 at 500: 30 / 34.
+# 16 of 2-32-2 at 32: 0.077 / 0.040; 1,000 of them: 3.7 / 2.1; 10,000 of them: 52 / 53, and 1,000 of
+# 784-10-10 at 32: 34 / 32, where memory sets the rate; 64 of 784-100-10 at 200: 19.7 / 21.8; 48 of
+# 3072-80-10 at 200: 51 / 60; 12 of 3072-100-10 at 500: 30 / 34.
 NARROW = 4e6
+FEW = 4  # networks that a CPU device has at least, unless it was asked for
 
 
 def nominal(table: Mapping[str, Any]) -> Any:
@@ -36,15 +37,14 @@ def nominal(table: Mapping[str, Any]) -> Any:
 
 
 def devices_for(networks: int, flops_per_step: float, devices: int, asked: bool = False) -> int:
-    """Return among how many of the devices to divide networks: at most one each.
+    """Return among how many of the devices to divide networks.
 
     Accelerators are divided among, always. CPU devices share their cores, so that a program that
     keeps all of them busy gains nothing; networks of few products do not (see NARROW).
     """
-    most = min(networks, devices)
     if asked or jax.default_backend() != "cpu":
-        return most
-    return most if flops_per_step < NARROW else 1
+        return min(networks, devices)
+    return max(1, min(networks // FEW, devices)) if flops_per_step < NARROW else 1
 
 
 def why_divided() -> str:

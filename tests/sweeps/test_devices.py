@@ -193,9 +193,11 @@ def test_places_are_a_multiple_of_the_devices():
 
 def test_cpu_devices_are_used_by_themselves_for_small_networks_only(monkeypatch):
     monkeypatch.setattr(fusion, "NARROW", 2e6)
-    small, large = grid(hidden=[[2]], l2=[0, 1, 2, 3, 4]), grid(hidden=[[500]], l2=[0, 1])
+    small, large = (grid(hidden=[[width]], l2=list(range(13))) for width in (2, 500))
     found = plan(small, steps=10, batch_size=10)
-    assert [(group.devices, group.size) for group in found.groups] == [(3, 6)]
+    assert [(group.devices, group.size) for group in found.groups] == [(3, 15)]
+    few = plan(grid(hidden=[[2]], l2=[0, 1, 2]), steps=10, batch_size=10)
+    assert [group.devices for group in few.groups] == [1]
     assert "divided among 3 devices: the products of one network are too small" in str(found)
     assert [group.devices for group in plan(large, steps=10).groups] == [1]
     assert "devices" not in str(plan(large, steps=10))
