@@ -1,6 +1,9 @@
 """Networks divided among devices: the same results, no communication, any number of networks."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -215,3 +218,19 @@ def test_a_number_of_devices_that_cannot_be_is_refused(data, count, as_a_user):
 def test_more_devices_than_there_are_say_how_to_have_them(data):
     with pytest.raises(ConfigurationError, match=r"has 3 \(cpu\), got 64: .*num_cpu_devices\", 64"):
         table(data, 64)
+
+
+def test_the_command_has_as_many_cpu_devices_as_it_asks_for(tmp_path):
+    """In a process of its own: JAX is told before it computes anything."""
+    job = tmp_path / "job.toml"
+    job.write_text("[grid]\nl2 = [0.1, 0.2, 0.3]\nhidden = [[200]]\n")
+    code = "import sys; from jaxnet.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["sweep", str(job), "--plan", "--devices", "4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "divided among 3 devices: as asked for" in done.stdout

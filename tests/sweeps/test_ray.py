@@ -51,9 +51,9 @@ SPACE = {
         "hidden": [[6], [5, 4]],
     },
     "data": "arrays",
-    "steps": 30,
+    "steps": 16,
     "settings": {"batch_size": 10, "optimizer": "momentum"},
-    "evaluations": 6,
+    "evaluations": 4,
 }
 
 
@@ -153,7 +153,7 @@ def test_the_table_of_a_cluster_is_that_of_this_process(
 
 @needs_ray
 def test_nothing_is_trained_in_the_driver(cluster, data, trained, tmp_path):
-    result = run(data, tmp_path / "run", steps=20)
+    result = run(data, tmp_path / "run", steps=8)
     assert trained == []
     assert len(result.rows) == 12
     assert "2 nodes, 2 tasks at once" in log_of(tmp_path / "run")
@@ -165,7 +165,7 @@ def test_halving_goes_by_way_of_the_driver(cluster, data, outcomes):
     space, options = (
         grid(learning_rate=[1e-1, 1e-2, 1e-3, 1e-4], hidden=[[5]]),
         {
-            "steps": 24,
+            "steps": 8,
             "batch_size": 10,
             "halving": 2,
         },
@@ -184,9 +184,9 @@ def test_a_killed_worker(cluster, data, expected, outcomes, at_landing, tmp_path
     def kill():
         freeze_then([pid for node in cluster.list_all_nodes() for pid in workers(node)], list)
 
-    legs = at_landing(20, kill)
+    legs = at_landing(8, kill)
     result = run(data, tmp_path / "run")
-    assert len(legs) > 40
+    assert len(legs) > 20
     assert "(WorkerCrashedError: " in log_of(tmp_path / "run")
     assert outcomes(result) == outcomes(expected)
     assert_once(tmp_path / "run", result)
@@ -200,7 +200,7 @@ def test_a_node_that_dies_with_its_chunk(cluster, data, expected, outcomes, at_l
         """All of it at once, as when the power fails."""
         freeze_then(workers(node), lambda: cluster.remove_node(node, allow_graceful=False))
 
-    at_landing(20, remove)
+    at_landing(8, remove)
     result = run(data, tmp_path / "run")
     cluster.add_node(num_cpus=1, **loopback)
     cluster.wait_for_nodes()
@@ -248,7 +248,7 @@ def test_a_killed_driver(cluster, data, expected, outcomes, tmp_path):
 @needs_ray
 def test_a_full_disk(cluster, data, expected, outcomes, at_landing, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    at_landing(20, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1])))
+    at_landing(8, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1])))
     try:
         with pytest.raises(RunFolderError, match="cannot write"):
             run(data, tmp_path / "run")
