@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -60,11 +61,11 @@ class HostData:
     preprocessing: Preprocessing
 
     def to_device(self) -> PreparedData:
-        """Put the arrays on the device."""
+        """Put the arrays on the device; where that is the host, images stay where they are."""
         with numerics(self.precision):
             device = DeviceData(
-                jnp.asarray(self.images),
-                jnp.asarray(self.labels),
+                jax.device_put(self.images),  # jnp.asarray would copy
+                jax.device_put(self.labels),
                 None if self.mean is None else jnp.asarray(self.mean),
                 None if self.scale is None else jnp.asarray(self.scale),
             )

@@ -4,6 +4,7 @@ The cluster has two nodes on the loopback interface, each of one core, and is st
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -23,7 +24,10 @@ from jaxnet.errors import RunFolderError, WorkerError
 from jaxnet.sweeps import Ray, grid, job_from_dict, leg, on_ray, run_job, sweep
 from jaxnet.sweeps.checkpoint import PATTERN
 from jaxnet.sweeps.cluster import ray_from
+from jaxnet.sweeps.prepared import gather
+from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.task import Task
 
 # Before Ray is imported: addresses of this machine stay on the loopback interface, and nothing is
 # reported.
@@ -382,10 +386,6 @@ def test_a_node_of_other_versions_is_refused(cluster, data, monkeypatch):
 
 def test_legs_of_one_call_make_the_run_of_one_leg(data, outcomes, short_calls, monkeypatch):
     """Cut after every call and put together again, networks are the same to the bit."""
-    from jaxnet.sweeps.prepared import gather
-    from jaxnet.sweeps.schedule import Schedule
-    from jaxnet.sweeps.task import Task
-
     monkeypatch.setattr(leg, "_set_up", lambda terms: None)
     monkeypatch.setattr(leg, "_data", {})
     members = [configure(hidden=[5], batch_size=10, learning_rate=r) for r in (0.1, 1e9, 0.01)]
@@ -410,10 +410,6 @@ def test_legs_of_one_call_make_the_run_of_one_leg(data, outcomes, short_calls, m
 
 
 def test_tensors_of_another_task_are_unusable(data, monkeypatch):
-    from jaxnet.sweeps.prepared import gather
-    from jaxnet.sweeps.schedule import Schedule
-    from jaxnet.sweeps.task import Task
-
     monkeypatch.setattr(leg, "_set_up", lambda terms: None)
     member = configure(hidden=[5], batch_size=10)
     task = Task(member.structure, True, (member,), Schedule(4, (4,), 1), 1, 1, 4)
@@ -422,3 +418,16 @@ def test_tensors_of_another_task_are_unusable(data, monkeypatch):
     terms = leg.Terms(1.0, 1, 0, {}, None, "program", "data")
     report, _ = leg.run_leg(task, whole, pixels, terms, {"span": np.asarray([0, 4])})
     assert report.state == "unusable"
+
+
+def test_workers_of_a_node_share_its_images(data):
+    """What lies in shared memory, aligned as Ray has it, is on the CPU device without a copy."""
+    whole = gather(data.split(40), configure().structure, data.input_shape, 3)
+    shared = np.zeros(whole.images.nbytes + 64, np.uint8)
+    shared = shared[-shared.ctypes.data % 64 :][: whole.images.nbytes]
+    images = shared.reshape(whole.images.shape)
+    images[:] = whole.images
+    images.flags.writeable = False
+    device = dataclasses.replace(whole, images=images).to_device().device
+    assert device.images.unsafe_buffer_pointer() == images.ctypes.data
+    np.testing.assert_array_equal(device.images, whole.images)
