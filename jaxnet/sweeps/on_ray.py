@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LEG_SECONDS = INTERVAL  # as often as a stack in flight is kept in this process
 TRIES = 4  # times that a leg may be lost before its chunk is halved, or the run ends
-PATIENCE = 60.0  # seconds without any leg under way, until the log says what is waited for
+PATIENCE = 60.0  # seconds beyond those of a leg in which none comes home, until the log says so
 
 
 @dataclass
@@ -80,6 +80,8 @@ class OnRay:
             self._gpus,
             self._memory / 1e9,
         )
+        if not self._slots():
+            LOG.warning("on Ray: no node has that much for a task: waiting for one that has")
 
     # What there is
 
