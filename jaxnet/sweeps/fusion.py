@@ -32,6 +32,14 @@ NARROW = 4e6
 FEW = 4  # networks that a CPU device has at least, unless it was asked for
 
 
+# Activations, as numbers, of all networks that train at once on a CPU, beyond which they no longer
+# stay near the processor. Microseconds a network and step, 2-32-2 at batch 32, by networks at once:
+# 1,000: 4.2; 2,000: 4.0; 4,000: 4.7; 10,000: 6.7. Networks with more of them each have wide
+# products, whose rate does not depend on it: only from MANY networks up.
+NEAR = 2**21
+MANY = 64
+
+
 def nominal(table: Mapping[str, Any]) -> Any:
     """Return the entry of a table for the device that JAX uses."""
     return table["cpu" if jax.default_backend() == "cpu" else "gpu"]
@@ -46,6 +54,14 @@ def devices_for(networks: int, flops_per_step: float, devices: int, asked: bool 
     if asked or jax.default_backend() != "cpu":
         return min(networks, devices)
     return max(1, min(networks // FEW, devices)) if flops_per_step < NARROW else 1
+
+
+def most_at_once(structure: Structure, classes: int, devices: int) -> float | int:
+    """Return how many networks to train at once if memory is no matter."""
+    if structure.takes_images or jax.default_backend() != "cpu":
+        return math.inf
+    each = structure.batch_size * (sum(structure.hidden) + classes)
+    return max(MANY, NEAR // each) * devices
 
 
 def why_divided() -> str:

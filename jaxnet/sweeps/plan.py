@@ -3,8 +3,9 @@
 A group is what one program can train: configurations of one structure. They share minibatches
 where they share the seed; small networks of many seeds train together all the same, each on its
 own minibatches. Hidden layers of different widths are held as wide as the widest and padded with
-zeros where that costs less time than another program. A group too large for the memory is cut into
-chunks of equal size, the last one filled up, so that all run one compilation.
+zeros where that costs less time than another program. A group too large for the memory, or of more
+activations than caches hold, is cut into chunks of equal size, the last one filled up, so that all
+run one compilation.
 """
 
 import dataclasses
@@ -17,7 +18,14 @@ from jaxnet.configuration import Configuration, Structure
 from jaxnet.custom_model import Model
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, step_flops
 from jaxnet.sweeps.devices import fill
-from jaxnet.sweeps.fusion import bucket, by_seed, devices_for, family_of, why_divided
+from jaxnet.sweeps.fusion import (
+    bucket,
+    by_seed,
+    devices_for,
+    family_of,
+    most_at_once,
+    why_divided,
+)
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
 
@@ -198,9 +206,9 @@ class Plan:
             of = "Each chunk" if len(divided) == len(self.groups) else "Some chunks"
             reasons.append(f"{of} divided among {max(divided)} devices: {self.division}.")
         if any(len(group.chunks) > 1 for group in self.groups):
-            why = "all at once would exceed the memory"
+            why = "all at once would exceed the memory, or the processor's caches"
             if self.workers > 1:
-                why = f"for {self.workers} workers, or all at once would exceed the memory"
+                why = f"for {self.workers} workers, or {why}"
             reasons.append(f"More than one chunk: {why}.")
         if self.halving is not None:
             rungs = self.halving.rungs(self.steps, self.units)
@@ -301,6 +309,7 @@ def _group(
         fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
     most = max(1, int((capacity.memory - fixed) / each))
     devices = min(most, devices_for(len(ids), flops, capacity.devices, capacity.asked))
+    most = int(min(most, most_at_once(structure, classes, devices)))
     count = max(math.ceil(len(ids) / (most - most % devices)), min(least, len(ids)))
     size = fill(math.ceil(len(ids) / count), devices)
     chunks = tuple(

@@ -287,6 +287,24 @@ def test_the_default_sweep_is_few_chunks():
     assert found.configurations == 144
 
 
+@pytest.mark.parametrize(
+    ("hidden", "batch_size", "networks", "chunks"),
+    [
+        (32, 32, 10_000, 7),  # 32·(32 + 10) activations: 1,560 in 2²¹
+        (32, 32, 1_560, 1),
+        (32, 32, 1_561, 2),
+        (4000, 500, 64, 1),  # wide products: the rate does not depend on it
+        (4000, 500, 65, 2),
+    ],
+)
+def test_many_networks_stay_near_the_processor(hidden, batch_size, networks, chunks):
+    own = configure(hidden=hidden, batch_size=batch_size)
+    found = make_plan([own] * networks, (2,), 10, steps=200, capacity=Capacity(1e15))
+    (group,) = found.groups
+    assert len(group.chunks) == chunks
+    assert group.places - networks < len(group.chunks)
+
+
 def test_a_plan_says_what_is_compiled_and_what_is_an_array(monkeypatch):
     monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
     space = grid(learning_rate=[1e-1, 1e-2], l2=[0, 1], hidden=[[5], [7, 6]], seed=[0, 1])
@@ -313,7 +331,7 @@ def test_a_plan_says_why(monkeypatch):
     assert "each on its own minibatches" in text
     monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
     text = str(plan(grid(l2=list(range(20))), steps=2, memory=4e6))
-    assert "More than one chunk: all at once would exceed the memory." in text
+    assert "More than one chunk: all at once would exceed the memory" in text
     text = str(plan(grid(l2=list(range(9))), steps=90, halving=Halving(3)))
     assert "Halving: 10 → 30 → 90 steps, the best 1/3 goes on" in text
 
