@@ -1,4 +1,7 @@
-"""A Ray cluster to train on: which, what each task takes of it, and the connection to it."""
+"""A Ray cluster to train on: which, what each task takes of it, and the connection to it.
+
+.. include:: cluster.md
+"""
 
 import contextlib
 import os
