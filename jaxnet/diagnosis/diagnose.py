@@ -1,5 +1,6 @@
 """All checks over one run, or over a sweep and its best."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def diagnose(
     the space is judged (what diverges, whether the best lies at an edge, whether the ranking is
     noise) and the best run; of a single run that has a folder its layers too. A history alone says
     less: give the `settings` it ran with, the number of `classes` and of `validation` images to
-    have what depends on them. Nothing found is no proof that nothing is wrong.
+    have what depends on them. Of a user's model the loss is not known: `settings={"loss":
+    "softmax"}` says that it is one of ours. Nothing found is no proof that nothing is wrong.
 
     The checks are those of the course's notes on "babysitting" a run
     (cs231n.github.io/neural-networks-3): first loss, course of the loss, gap between training and
@@ -62,7 +64,10 @@ def diagnose(
         classes = len(run.network.class_names) if run.network is not None else classes
         row = run.best or run.rows[0]
         found = diagnose_row(
-            row, classes=classes, layers=run.layers, validation=validation or run.validation
+            _with(row, settings),
+            classes=classes,
+            layers=run.layers,
+            validation=validation or run.validation,
         )
         if len(run.rows) == 1:
             return found
@@ -73,7 +78,7 @@ def diagnose(
 
     recorded = read_run(run)
     found = diagnose_row(
-        recorded.best or recorded.rows[0],
+        _with(recorded.best or recorded.rows[0], settings),
         classes=recorded.classes,
         layers=recorded.layers,
         validation=recorded.validation,
@@ -84,6 +89,10 @@ def diagnose(
         recorded.settings, recorded.axes, validation=recorded.validation, noise=recorded.noise
     )
     return Diagnosis((*wide, *found))
+
+
+def _with(row: Row, settings: Mapping[str, Any] | None) -> Row:
+    return dataclasses.replace(row, settings={**row.settings, **(settings or {})})
 
 
 def diagnose_row(
@@ -135,6 +144,7 @@ _EXPLAINED = {
     "learning rate too low": {"updates too small", "no better than chance"},
     "no better than chance": _FLAT,
     "capacity too low": {"plateau"},
+    "updates too small": _FLAT,
     "noisy minibatches": _FLAT,
 }
 

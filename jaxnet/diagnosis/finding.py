@@ -107,8 +107,11 @@ class Observed:
 
     @property
     def expected_start(self) -> float | None:
-        """The data loss of scores that tell nothing: ln C; C − 1 (margin 1); squared error: 1."""
-        loss = self.settings.get("loss", "softmax")
+        """The data loss of scores that tell nothing: ln C; C − 1 (margin 1); squared error: 1.
+
+        None for a user's model, whose loss may be any, unless `settings` name it.
+        """
+        loss = self.settings.get("loss", None if "model" in self.settings else "softmax")
         if loss == "squared_error":
             return 1.0
         if self.classes is None or self.classes < 2 or loss not in ("softmax", "svm"):
@@ -116,17 +119,36 @@ class Observed:
         return math.log(self.classes) if loss == "softmax" else self.classes - 1.0
 
     def data_loss(self, place: int) -> float:
-        """Return the first (0) or last (−1) loss without the penalty, as far as that is known."""
-        if self.layers is not None and (place == -1 or self.layers.steps[0] == 0):
-            return float(self.layers.data_loss[place])
+        """Return the first (0) or last (−1) loss without the penalty, as far as that is known.
+
+        The last is a median over the last tenth: one minibatch alone may say anything.
+        """
+        if self.layers is not None and place == 0 and self.layers.steps[0] == 0:
+            return float(self.layers.data_loss[0])
         if not len(self.losses):
             return math.nan
-        return float(self.losses[0] if place == 0 else np.median(self.part(0.9, 1)))
+        penalty = 0.0 if self.layers is None else float(self.layers.penalty[place])
+        return float(self.losses[0] if place == 0 else np.median(self.part(0.9, 1))) - penalty
 
     @property
     def penalized(self) -> bool:
         """Whether the losses hold a penalty that is not known."""
         return self.layers is None and self.settings.get("l2", 0.0) > 0
+
+    @property
+    def guessed(self) -> bool | None:
+        """Whether the validation accuracy is within two standard errors of guessing, or below.
+
+        None where accuracy, classes or the number of validation images are not known, or so few
+        that the least accuracy above guessing would pass for it.
+        """
+        accuracy = self.accuracies[1]
+        if self.classes is None or not self.validation or math.isnan(accuracy):
+            return None
+        if self.validation < 4 * self.classes:
+            return None
+        chance = 1 / self.classes
+        return accuracy <= chance + 2 * math.sqrt(chance * (1 - chance) / self.validation)
 
     @property
     def accuracies(self) -> tuple[float, float]:

@@ -92,21 +92,24 @@ def update_ratio(run: Observed) -> Finding | None:
     with np.errstate(all="ignore"):
         middle = np.nanmedian(np.where(np.isfinite(ratio), ratio, np.nan), axis=0)
     middle = middle[np.isfinite(middle)]
-    low, high = float(middle.max()), float(middle.max())
+    most = float(middle.max())
     rate = run.settings.get("learning_rate", math.nan)
-    if low < RATIO[0]:
+    evidence = {"update over weight": most, "rule of thumb": 1e-3, "learning rate": rate}
+    if most < RATIO[0]:
+        fades = run.settings.get("schedule", "constant") != "constant"
         return Finding(
             "updates too small",
-            {"update over weight": low, "rule of thumb": 1e-3, "learning rate": rate},
-            f"In no layer is an update more than {low:.1g} of the weights, where about 1e-3 is "
-            f"usual: the weights hardly move.",
-            f"a higher learning_rate, such as {rate * 3:.2g}",
+            evidence,
+            f"Most of the time no layer's updates are more than {most:.1g} of its weights, where "
+            f"about 1e-3 is usual: the weights hardly move.",
+            ("a schedule that falls later, or " if fades else "")
+            + f"a higher learning_rate, such as {rate * 3:.2g}",
         )
-    if high > RATIO[1]:
+    if most > RATIO[1]:
         return Finding(
             "updates too large",
-            {"update over weight": high, "rule of thumb": 1e-3, "learning rate": rate},
-            f"Each update changes the weights of a layer by {high:.1g} of their size, where about "
+            evidence,
+            f"Each update changes the weights of a layer by {most:.1g} of their size, where about "
             f"1e-3 is usual.",
             f"a lower learning_rate, such as {rate / 3:.2g}",
         )

@@ -41,21 +41,35 @@ def explosion(run: Observed) -> Finding | None:
 
 
 def worse_than_chance(run: Observed) -> Finding | None:
-    """At the end the loss is that of guessing or more, and does not fall."""
-    expected = run.expected_start
-    if expected is None or run.diverged or not run.enough or run.penalized:
+    """At the end it knows no more of the validation images than guessing would.
+
+    Judged by the validation accuracy where that tells, else by the loss: that of guessing or more,
+    and not falling any more.
+    """
+    if run.diverged or not run.enough:
         return None
-    last, (_, accuracy) = run.data_loss(-1), run.accuracies
-    falling = last < 0.9 * float(np.median(run.part(0, 0.1)))
-    if last < 0.98 * expected or falling or math.isnan(last):
+    expected, guessed, (train, accuracy) = run.expected_start, run.guessed, run.accuracies
+    last = math.nan if run.penalized else run.data_loss(-1)
+    if guessed is None:
+        falling = last < 0.9 * float(np.median(run.part(0.5, 0.6)))
+        guessed = expected is not None and last >= 0.98 * expected and not falling
+    if not guessed:
         return None
+    evidence = {"validation accuracy": accuracy, "training accuracy": train}
+    sentence = f"After {run.history.steps[-1] + 1} steps the validation accuracy is {accuracy:.1%}"
+    if run.classes is not None:
+        evidence["accuracy of guessing"] = 1 / run.classes
+        sentence += f", and guessing has {1 / run.classes:.1%}"
+    if expected is not None and math.isfinite(last):
+        evidence |= {"last loss": last, "loss of guessing": expected}
+        sentence += f"; the loss is {last:.3g}, and guessing costs {expected:.3g}"
     return Finding(
         "no better than chance",
-        {"last loss": last, "loss of guessing": expected, "validation accuracy": accuracy},
-        f"After {run.history.steps[-1] + 1} steps the loss is {last:.3g}, and guessing costs "
-        f"{expected:.3g}.",
-        _lower(run.settings.get("learning_rate", math.nan))
-        + "; if no rate helps, check that images and labels are in the same order",
+        evidence,
+        f"{sentence}.",
+        "check that images and labels are in the same order; if they are, "
+        + _lower(run.settings.get("learning_rate", math.nan))
+        + " or more steps",
     )
 
 

@@ -29,7 +29,7 @@ def initial_loss(run: Observed) -> Finding | None:
             evidence,
             f"The first loss is {first:.3g}, below the {expected:.3g} of guessing: nothing can be "
             f"known yet.",
-            "look at the data: labels that leak into the images, one class that outnumbers the "
-            "others, or fewer classes in use than class_names has",
+            "look at the loss: a mean over the classes as well as over the images, or weights that "
+            "were trained on these images before",
         )
     return None

@@ -6,6 +6,7 @@ called other names too. Named are those that must be found, and those that would
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -64,6 +65,21 @@ def tiny():
     return DataSet.from_arrays(images[:200], labels[:200], images[200:], labels[200:], names)
 
 
+@pytest.fixture(scope="module")
+def blobs():
+    """A function that makes images of ten classes that overlap as much as `noise` has it."""
+
+    def make(noise, shuffled=False):
+        rng = np.random.default_rng(0)
+        centres, labels = rng.normal(0, 1, (10, 48)), np.arange(4400) % 10
+        images = (centres[labels] + rng.normal(0, noise, (4400, 48))).astype(np.float32)
+        if shuffled:
+            labels = rng.permutation(labels)
+        return DataSet.from_arrays(images, labels, images[:100], labels[:100])
+
+    return make
+
+
 @pytest.fixture(autouse=True, scope="module")
 def without_pictures():
     """Neither pictures nor reports: they are tested elsewhere, and cost more than the training."""
@@ -90,6 +106,69 @@ def test_a_run_made_to_have_a_fault_has_it(run, fault):
 @pytest.mark.parametrize("name", HEALTHY)
 def test_healthy_runs_are_clean(run, name):
     assert str(diagnose(run(*HEALTHY[name]))) == "nothing wrong was found"
+
+
+# On images that overlap, so that no rate learns them by heart; all of one shape.
+BLOBS = {"hidden": (30,), "batch_size": 100, "steps": 600, "validation": 400}
+FAULTS_ON_BLOBS = {
+    # A rate that never falls: with a falling one the same network goes on (see below).
+    "plateau": (4.0, {"learning_rate": 0.1, "optimizer": "adam"}),
+    # Most of the run is left with a rate of nothing.
+    "updates too small": (4.0, {"learning_rate": 0.1, "schedule": "exponential", "decay": 0.1}),
+    "updates too large": (4.0, {"learning_rate": 0.6}),
+    "no better than chance": (1.0, {"learning_rate": 3e-2}),  # labels in another order
+}
+HEALTHY_ON_BLOBS = {
+    "plateau": (4.0, {"learning_rate": 0.1, "optimizer": "adam", "schedule": "cosine"}),
+    "updates too small": (4.0, {"learning_rate": 0.1, "schedule": "exponential", "decay": 0.9}),
+    "updates too large": (4.0, {"learning_rate": 0.2}),
+    "no better than chance": (1.0, {"learning_rate": 3e-2}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS_ON_BLOBS)
+def test_a_fault_is_found_and_gone_when_it_is_mended(run, blobs, fault):
+    noise, settings = FAULTS_ON_BLOBS[fault]
+    shuffled = fault == "no better than chance"
+    bad = run({**BLOBS, "data": blobs(noise, shuffled)}, settings)
+    found = diagnose(bad)
+    assert fault in found.names, str(found)
+    assert "capacity too low" not in found.names  # 30 units are enough, as the mended run shows
+    noise, settings = HEALTHY_ON_BLOBS[fault]
+    good = run({**BLOBS, "data": blobs(noise)}, settings)
+    assert fault not in diagnose(good).names, str(diagnose(good))
+    assert good.best.outcome.val_accuracy > bad.best.outcome.val_accuracy
+
+
+def test_a_first_loss_below_guessing(run, tiny):
+    """Weights that know the images, and a mean over the classes too: mistakes of a user's model."""
+    images, labels = tiny.train_images, tiny.train_labels
+    centres = np.stack([images[labels == c].mean(axis=0) for c in range(3)], axis=1)
+
+    def init(key, known=0.0):
+        return known * jax.numpy.asarray(centres)
+
+    def loss(params, x, labels, key, scale=1.0):
+        scores = x @ params
+        picked = jax.nn.log_softmax(scores)[jax.numpy.arange(len(x)), labels]
+        return -scale * picked.mean(), scores
+
+    shape = {"data": tiny, "steps": 40, "batch_size": 50, "model": jaxnet.Model(init, loss)}
+    told = {"settings": {"loss": "softmax"}}
+    healthy = run(shape, {"learning_rate": 0.1})
+    assert "initial loss too low" not in diagnose(healthy, **told).names
+    for mistake in ({"known": 1.0}, {"scale": 1 / 3}):
+        result = run(shape, {"learning_rate": 0.1, **mistake})
+        assert "initial loss too low" in diagnose(result, **told).names
+        assert "initial loss too low" in diagnose(result.folder, **told).names
+        assert "initial loss too low" not in diagnose(result).names  # it may be any loss
+
+
+def test_what_has_learned_is_no_worse_than_chance(run, blobs):
+    """Too large a rate has single minibatches that cost more than guessing; it has learned, yet."""
+    result = run({**BLOBS, "data": blobs(2.5), "batch_size": 20}, {"learning_rate": 1.5})
+    assert result.best.outcome.val_accuracy > 0.5
+    assert "no better than chance" not in diagnose(result).names
 
 
 def test_saturation(run):
