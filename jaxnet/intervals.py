@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -58,7 +59,12 @@ def proportion_interval(p: float, q: float, n: int) -> Interval:
 
 
 def _around(centre: float, error: float, degrees: float | int) -> Interval:
+    reach = _quantile(degrees) * float(error)
+    return float(centre) - reach, float(centre) + reach
+
+
+@lru_cache(maxsize=256)
+def _quantile(degrees: float | int) -> float:
     from scipy.special import stdtrit  # comes with jax; 0.3 s to import
 
-    reach = float(stdtrit(degrees, (1 + LEVEL) / 2) * error)
-    return float(centre) - reach, float(centre) + reach
+    return float(stdtrit(degrees, (1 + LEVEL) / 2))

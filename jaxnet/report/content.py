@@ -20,6 +20,7 @@ MOST_CURVES = 300  # more are a smear
 MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all
 MOST_LEVELS = 20  # of an axis, above which neighbouring values are put together
 MOST_LOSSES = 500  # points of a loss curve
+MOST_NETWORKS = 3  # whose weights are shown
 
 
 def content(run: Recorded) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def content(run: Recorded) -> dict[str, Any]:
         "top": _top(run) if any(len(s.rows) > 1 for s in run.settings) else None,
         "best": None if best is None else {"id": best.id, **_curves(best)},
         "only": _curves(run.rows[0]) if len(run.rows) == 1 else None,
-        "weights": None if run.network is None else first_layer(run.network),
+        "weights": _weights(run),
         "judged": _judged(run),
         "layers": None if run.layers is None else run.layers.content(),
         "chance": None if run.classes is None else 1 / run.classes,
@@ -246,6 +247,19 @@ def _curves(row: Row) -> dict[str, Any]:
         "train": history.train_accuracy,
         "val": history.val_accuracy,
     }
+
+
+def _weights(run: Recorded) -> list[dict[str, Any]]:
+    """Return the first-layer weights of the best networks that are kept and have pixels."""
+    pictures = []
+    for row, network in run.best_networks(MOST_NETWORKS):
+        if (picture := first_layer(network)) is not None:
+            values = [f"{n} {_text(_value(row.settings.get(n)))}" for n in run.axes]
+            accuracy = row.outcome.val_accuracy
+            pictures.append(
+                {"id": row.id, "label": ", ".join(values), "accuracy": accuracy, **picture}
+            )
+    return pictures
 
 
 def _judged(run: Recorded) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from jaxnet.sweeps.job import read_job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
-from jaxnet.sweeps.results import middle_row
+from jaxnet.sweeps.results import middle_row, network_file
 from jaxnet.sweeps.rows import Row, swept
 from jaxnet.sweeps.store import Result, read_store
 from jaxnet.tensors import read_metadata
@@ -59,6 +59,23 @@ class Recorded:
     def best(self) -> Row | None:
         """The best row, as `SweepResult.best`."""
         return middle_row(self.settings[0]) if self.settings[0].count else None
+
+    def best_networks(self, most: int) -> list[tuple[Row, Network]]:
+        """Return the networks of the best settings that are kept, from the best on.
+
+        Of the best `most` settings, so that what is shown has a known place; each by its middle
+        seed, as `best`. A user's models are left out: their functions are not in the folder.
+        """
+        found = []
+        for setting in self.settings[:most]:
+            row = middle_row(setting) if setting.count else None
+            if row is None:
+                continue
+            file = network_file(self.folder, row.key)
+            network = self.network if row is self.best else _optional(Network.load, file)
+            if network is not None:
+                found.append((row, network))
+        return found
 
     @cached_property
     def axes(self) -> list[str]:
@@ -110,8 +127,11 @@ def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
         results, rungs = read_store(folder / "sweep.db")
         places = _places(folder, results)
     if rows is None:
-        outcomes = ((places[r.key], r) for r in results if r.key in places)
-        rows = [Row(i, r.settings, r.outcome) for i, r in sorted(outcomes, key=lambda o: o[0])]
+        outcomes = ((*places[r.key], r) for r in results if r.key in places)
+        rows = [
+            Row(i, r.settings, r.outcome, name)
+            for i, name, r in sorted(outcomes, key=lambda o: o[0])
+        ]
     if not rows:
         raise RunFolderError(f"{folder} has no results yet: wait until its first networks are done")
     return Recorded(
@@ -119,20 +139,20 @@ def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
         config,
         read_summary(folder),
         list(rows),
-        {(places[key], step): at for (key, step), at in rungs.items() if key in places},
+        {(places[key][0], step): at for (key, step), at in rungs.items() if key in places},
         _optional(Network.load, folder / "best.safetensors"),
         _optional(Judged.load, folder / JUDGED),
         _optional(LayerHistory.load, folder / LAYERS),
     )
 
 
-def _places(folder: Path, results: Sequence[Result]) -> dict[str, int]:
-    """Return the id of each key; in the order of the store where the job cannot be read again."""
+def _places(folder: Path, results: Sequence[Result]) -> dict[str, tuple[int, str]]:
+    """Return id and name of each key; in the order of the store where the job cannot be read."""
     try:
         identities = identify(read_job(folder / CONFIG))
     except ConfigurationError:  # a model or an optimizer is a function: the file has its name alone
-        return {result.key: i for i, result in enumerate(results)}
-    return {identity.key: i for i, identity in reversed(list(enumerate(identities)))}
+        return {result.key: (i, result.key) for i, result in enumerate(results)}
+    return {one.key: (i, one.name) for i, one in reversed(list(enumerate(identities)))}
 
 
 def _optional(read: Any, path: Path) -> Any:

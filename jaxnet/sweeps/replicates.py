@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,27 @@ class Replicates:
     settings: dict[str, Any]
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def accuracies(self) -> dict[int, float]:
         """Validation accuracy by seed, of the rows that did not diverge."""
         found = {row.settings["seed"]: row.outcome.val_accuracy for row in self.rows if row.ok}
         return {seed: accuracy for seed, accuracy in found.items() if not math.isnan(accuracy)}
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many rows did not diverge: the n of the statistics."""
         return len(self.accuracies)
 
-    @property
+    @cached_property
     def diverged(self) -> int:
         """How many rows diverged."""
         return sum(not row.ok for row in self.rows)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """`Σx/n`; NaN for none."""
+        if self.count == 1:
+            return self._values[0]
         return float(np.mean(self._values)) if self.count else math.nan
 
     @property
@@ -70,9 +73,11 @@ class Replicates:
         The mean of these is the accuracy to expect of one more run with this setting.
         """
         values = [*self._values, *[0.0] * self.diverged]
+        if len(values) == 1:  # most sweeps have one seed, and NumPy takes a while over one number
+            return values[0]
         return float({"mean": np.mean, "median": np.median}[by](values)) if values else 0.0
 
-    @property
+    @cached_property
     def _values(self) -> list[float]:
         return list(self.accuracies.values())
 
@@ -107,7 +112,8 @@ def rank_replicates(groups: Sequence[Replicates], by: str = "mean") -> list[Repl
     def worth(group: Replicates) -> tuple[bool, float, float, float, int]:
         last = group.diverged == len(group.rows)
         cut = max(0.0 if row.whole else 1 / (1 + row.outcome.steps) for row in group.rows)
-        loss = float(np.mean([row.outcome.final_loss for row in group.rows if row.ok or last]))
+        losses = [row.outcome.final_loss for row in group.rows if row.ok or last]
+        loss = losses[0] if len(losses) == 1 else float(np.mean(losses))
         return last, cut, -group.score(by), math.inf if math.isnan(loss) else loss, group.rows[0].id
 
     return sorted(groups, key=worth)

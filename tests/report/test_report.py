@@ -1,11 +1,14 @@
 """What the page holds is read back from the file and compared with the result it is of."""
 
+import base64
+import io
 import json
 import re
 
 import jax
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 import jaxnet
 from jaxnet import cli
@@ -94,6 +97,35 @@ def test_confusion_and_mistakes_are_those_of_the_best_network(run, swept, data):
     assert all(m["image"].startswith("data:image/png") for m in mistakes)
 
 
+def decoded(picture):
+    kind, _, text = picture.partition("base64,")
+    assert kind == "data:image/png;"
+    return imread(io.BytesIO(base64.b64decode(text)), format="png")
+
+
+def test_the_first_layers_of_the_best_few_that_are_kept(data, tmp_path):
+    space = jaxnet.grid(learning_rate=[1e9, 1e-1, 1e-2, 1e-3, 1e-4])
+    settings = {"steps": 20, "hidden": (6,), "batch_size": 20}
+    result = jaxnet.sweep(space, data, out=tmp_path / "run", keep=None, **settings)
+    best = [setting.rows[0] for setting in result.replicates[:3]]
+    (run,) = held(tmp_path / "run" / "report.html")["runs"]
+    assert [shown["id"] for shown in run["weights"]] == [row.id for row in best]
+    for shown, row in zip(run["weights"], best, strict=True):
+        rate = row.settings["learning_rate"]
+        assert shown["label"] == f"learning_rate {rate:g}"
+        assert shown["accuracy"] == pytest.approx(row.outcome.val_accuracy, rel=1e-5)
+        # The first tile, inside the frame of two pixels, is the unit of the largest norm.
+        weights = result.network_of(row.id).params["affine_1"]["w"]
+        largest = weights[:, np.argmax(np.linalg.norm(weights, axis=0))].reshape(4, 3)
+        grey = (largest - largest.min()) / (largest.max() - largest.min())
+        np.testing.assert_allclose(decoded(shown["image"])[:4, :3, 0], grey, atol=1 / 255)
+    (again,) = held(jaxnet.write_report([tmp_path / "run"]))["runs"]  # from the folder alone
+    assert again["weights"] == run["weights"]
+    jaxnet.sweep(space, data, out=tmp_path / "few", **settings)  # keeps the best alone
+    (run,) = held(tmp_path / "few" / "report.html")["runs"]
+    assert [shown["id"] for shown in run["weights"]] == [result.best.id]
+
+
 def test_surest_mistakes_by_hand(tmp_path):
     images = np.arange(4 * 4, dtype=np.uint8).reshape(4, 2, 2, 1)
     examples = Examples(images, np.array([0, 0, 0, 1], np.int32))
@@ -140,7 +172,7 @@ def test_a_users_model_has_a_report_too(data, tmp_path):
     (run,) = held(out / "report.html")["runs"]
     assert run["judged"]["names"] == list(data.class_names)
     assert run["best"]["id"] == result.best.id
-    assert run["weights"] is None  # what are the weights of its first layer?
+    assert run["weights"] == []  # what are the weights of its first layer?
     (out / "report.html").unlink()
     (again,) = held(jaxnet.write_report([out]))["runs"]  # the functions are not in the folder
     assert sorted(again["table"]["columns"][-2]) == sorted(run["table"]["columns"][-2])

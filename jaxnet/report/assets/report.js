@@ -298,8 +298,16 @@ function judgedPart(run) {
     element("div", {}, element("h3", {}, "Where it is surest and wrong"), pictures));
 }
 
-const weightsPart = (run) => run.weights ? element("div", {}, element("h3", {}, `What the first layer looks for: weights of ${run.weights.shown === run.weights.units ? "all" : run.weights.shown + " of"} ${run.weights.units} units, largest norm first`),
-  element("img", { class: "pixels", src: run.weights.image, alt: "first-layer weights as images" })) : "";
+function weightsPart(run) {
+  if (!run.weights.length) return "";
+  const of = (w) => `${w.shown === w.units ? "all" : w.shown + " of"} ${w.units} units`;
+  const picture = (w) => element("img", { class: "pixels", src: w.image, alt: `first-layer weights of network ${w.id} as images` });
+  const caption = (w) => element("figcaption", {}, `${w.id === run.best.id ? "the best, " : ""}id ${w.id}: validation accuracy ${short(w.accuracy)}, ${w.label}; ${of(w)}`);
+  const [first] = run.weights, many = run.kind === "sweep";
+  return element("div", {}, element("h3", {}, "What the first layer looks for"),
+    element("p", { class: "note" }, many ? "Weights of each unit as an image, largest norm first; of the best three, those whose networks were kept (--keep 3)." : `Weights of ${of(first)} as images, largest norm first.`),
+    many ? element("div", { class: "small" }, ...run.weights.map((w) => element("figure", {}, picture(w), caption(w)))) : picture(first));
+}
 
 function findings(run) {
   if (!run.diagnosis.length) return element("div", { class: "finding good" }, "✓ Nothing wrong was found.");
