@@ -5,20 +5,18 @@ of 3,073 bytes, a label and 3,072 pixels. Both hold the pixels of an image plane
 green, blue); we return them channel-last.
 """
 
-import codecs
 import gzip
 import io
-import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxnet.data.dataset import DataSet, check_labels
+from jaxnet.data.pickled import PickledArray, read_pickle
 from jaxnet.errors import DataError
 
 CLASS_NAMES = (
@@ -37,6 +35,9 @@ CLASS_NAMES = (
 TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 BATCHES = (*TRAIN_BATCHES, "test_batch")
 RECORD = 1 + 3072
+# CIFAR-10 has 186 MB and eight files; more is a file that would fill the memory.
+MOST_BYTES = 1 << 30
+MOST_MEMBERS = 1000
 
 Batch = tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, "n"]]
 
@@ -85,6 +86,11 @@ def read_batch(path: Path) -> Batch:
 
 def _content(file: Path) -> bytes:
     try:
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise DataError(
+                f"{file}: {size:,} bytes, expected a batch of at most {MOST_BYTES:,}. "
+                "This is not a CIFAR-10 batch; fetch it again."
+            )
         return file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error}).") from error
@@ -97,19 +103,44 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, _content(folder / name)
 
 
+class _Bounded:
+    """A stream that ends in an error after MOST_BYTES, however far it would unfold."""
+
+    def __init__(self, stream: gzip.GzipFile | io.BufferedIOBase, archive: Path) -> None:
+        self._stream, self._archive, self._left = stream, archive, MOST_BYTES
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(
+                f"{self._archive}: unfolds to more than {MOST_BYTES:,} bytes, where CIFAR-10 has "
+                "186 million. Do not trust the file; fetch the archive again."
+            )
+        return content
+
+
 def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
     # Python's own "r|gz" does not verify the gzip checksum; reading through gzip to the end does.
     try:
-        with gzip.open(archive) as stream:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:
-                for member in tar:
+        with gzip.open(archive) as unpacked:
+            stream = _Bounded(unpacked, archive)
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as tar:  # pyright: ignore
+                for count, member in enumerate(tar):
                     path = PurePosixPath(member.name)
                     if path.is_absolute() or ".." in path.parts:
                         raise DataError(
                             f"{archive}: refused, its member {member.name!r} points out of the "
                             "archive. CIFAR-10 has no such member; fetch the archive again."
                         )
-                    if member.isreg() and path.name.removesuffix(".bin") in BATCHES:
+                    if count >= MOST_MEMBERS:
+                        raise DataError(
+                            f"{archive}: more than {MOST_MEMBERS} members, where CIFAR-10 has "
+                            "eight. Fetch the archive again."
+                        )
+                    # The size of a sparse member is a claim: the archive may hold nothing of it.
+                    whole = member.isreg() and not member.issparse()
+                    if whole and path.name.removesuffix(".bin") in BATCHES:
                         file = tar.extractfile(member)
                         assert file is not None  # None is for members that are not files
                         yield path.name, file.read()
@@ -136,16 +167,20 @@ def _records(content: bytes, where: str) -> Batch:
 
 
 def _pickled(content: bytes, where: str) -> Batch:
-    batch = _Unpickler(content, where).load_batch()
-    keys = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
-    if missing := {"data", "labels"} - keys.keys():
+    batch = read_pickle(content, where)
+    if missing := {"data", "labels"} - batch.keys():
         raise DataError(
             f"{where}: lacks the entry {' and '.join(sorted(missing))}, has "
-            f"{', '.join(map(repr, keys)) or 'none'}. This is not a CIFAR-10 batch; fetch it again."
+            f"{', '.join(map(repr, list(batch)[:9])) or 'none'}. This is not a CIFAR-10 batch; "
+            "fetch it again."
         )
-    data, labels = keys["data"], keys["labels"]
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
-        got = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data)
+    array, labels = batch["data"], batch["labels"]
+    try:
+        data = array.to_bytes() if isinstance(array, PickledArray) else None
+    except ValueError:
+        data = None
+    if data is None or data.shape[1:] != (3072,):
+        got = str(array) if isinstance(array, PickledArray) else type(array).__name__
         raise DataError(
             f"{where}: expected data of uint8 [n, 3072], got {got}. "
             "This is not a CIFAR-10 batch; fetch it again."
@@ -180,66 +215,3 @@ def _join(batches: dict[str, tuple[np.ndarray, np.ndarray]]) -> Batch:
         images[start:end], labels[start:end] = batch_images, batch_labels
         start = end
     return images, labels
-
-
-class _Dtype:
-    """`numpy.dtype` for a pickle: the distributed files pass its flags as the integers 0 and 1.
-
-    NumPy 2.4.0 to 2.4.4 warn of that (numpy/numpy#31177, pytorch/vision#9340). An instance
-    without attributes, because a pickle may set attributes on what it is given.
-    """
-
-    __slots__ = ()
-
-    def __call__(self, code: Any, align: Any = False, copy: Any = False) -> np.dtype:
-        return np.dtype(code, bool(align), bool(copy))
-
-
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # its module's name changed in NumPy 2
-
-
-class _Unpickler(pickle.Unpickler):
-    """Rebuilds arrays, lists, strings and numbers, and refuses every other name.
-
-    A pickle can call whatever it can name, so the names are the whole defence.
-    """
-
-    ADMITTED = {  # noqa: RUF012 (never written)
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _Dtype(),
-        ("_codecs", "encode"): codecs.encode,
-    }
-
-    def __init__(self, content: bytes, where: str) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
-        self.where = where
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return self.ADMITTED[module_name, global_name]
-        except KeyError:
-            raise DataError(
-                f"{self.where}: refused, this pickle asks for {module_name}.{global_name}, which "
-                "no CIFAR-10 batch needs and which could run code. Do not trust the file; delete "
-                "it and fetch the data set again."
-            ) from None
-
-    def load_batch(self) -> dict:
-        """Return the dictionary; DataError if the pickle is anything else or cannot be read."""
-        try:
-            batch = self.load()
-        except DataError:
-            raise
-        except Exception as error:  # damaged opcodes raise nearly anything
-            raise DataError(
-                f"{self.where}: cut short or corrupt ({type(error).__name__}: {error}). "
-                "Fetch the file again."
-            ) from error
-        if not isinstance(batch, dict):
-            raise DataError(
-                f"{self.where}: expected a pickled dictionary, got {type(batch).__name__}. "
-                "This is not a CIFAR-10 batch; fetch it again."
-            )
-        return batch

@@ -1,7 +1,8 @@
 """The report in a real browser: it opens, draws, sorts, filters, brushes, and asks for nothing.
 
-Left out where there is no Chromium or no Playwright (`pip install playwright`; no download of its
-own browser is needed).
+Left out where there is no Chromium or no Playwright. To have them run: `pip install -e '.[browser]'`
+and a chromium on the PATH, such as the one of Debian (Playwright need not download its own); then
+`pytest tests/report/test_browser.py`.
 """
 
 import shutil
@@ -10,8 +11,13 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no Playwright: pip install -e '.[browser]'"
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="no Chromium: install it so that one of these is on the PATH: " + ", ".join(NAMES),
+)
 
 # Without a GPU the lines of the parallel coordinates are drawn by SwiftShader.
 SOFTWARE = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
