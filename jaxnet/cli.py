@@ -524,7 +524,9 @@ def _predict(options: argparse.Namespace) -> int:
         network = Network.load(options.weights / "best.safetensors" if folder else options.weights)
     labels = None
     if options.images is not None:
-        images = _read_images(options.images)
+        from jaxnet.data.npy import read_npy
+
+        images = read_npy(options.images)
     else:
         from jaxnet.data import load
 
@@ -548,20 +550,6 @@ def _predict(options: argparse.Namespace) -> int:
         for number in predicted.tolist():
             print(network.class_names[number])
     return 0
-
-
-def _read_images(path: Path) -> Any:
-    import numpy as np
-
-    from jaxnet.errors import DataError
-
-    try:
-        images = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read images from {path}: {error}") from None
-    if not isinstance(images, np.ndarray):
-        raise DataError(f"cannot read images from {path}: expected a .npy file, got an archive")
-    return images
 
 
 def _write_predictions(path: Path, predicted: Any, labels: Any, names: Sequence[str]) -> None:

@@ -128,6 +128,8 @@ OWN_SETTINGS = (
 )
 DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "arguments")
 
+MOST_ROWS = 2**31 - 1  # rows, columns and steps are counted in int32
+
 # name -> (lowest, highest, whether the highest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
     "learning_rate": (0, math.inf, False),
@@ -285,9 +287,13 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
     if "hidden" in chosen:
         chosen["hidden"] = _widths(chosen["hidden"])
     if "batch_size" in chosen:
-        chosen["batch_size"] = _integer("batch_size", chosen["batch_size"], lowest=1)
+        chosen["batch_size"] = _integer(
+            "batch_size", chosen["batch_size"], lowest=1, highest=MOST_ROWS
+        )
     if chosen.get("components") is not None:
-        chosen["components"] = _integer("components", chosen["components"], lowest=1)
+        chosen["components"] = _integer(
+            "components", chosen["components"], lowest=1, highest=MOST_ROWS
+        )
     if chosen.get("variance") is not None:
         chosen["variance"] = _number("variance", chosen["variance"])
     structure = Structure(**chosen)
@@ -330,7 +336,7 @@ def _widths(hidden: Any) -> tuple[int, ...]:
             f"hidden: expected the widths of the hidden layers, such as [80] or [160, 80]; "
             f"got {hidden!r}"
         )
-    return tuple(_integer("hidden", width, lowest=1) for width in hidden)
+    return tuple(_integer("hidden", width, lowest=1, highest=MOST_ROWS) for width in hidden)
 
 
 def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, float]:

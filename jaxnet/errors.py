@@ -4,8 +4,16 @@ import difflib
 from collections.abc import Iterable
 
 
+_MOST = 4000  # characters: a file may have put a whole page where a number should be
+
+
 class JaxnetError(Exception):
     """Base of every error that jaxnet raises for a wrong input; the CLI prints its text."""
+
+    def __init__(self, text: str = "") -> None:
+        if len(text) > _MOST:
+            text = f"{text[: _MOST * 3 // 4]} [...] {text[-_MOST // 5 :]}"
+        super().__init__(text)
 
 
 class ConfigurationError(JaxnetError, ValueError):

@@ -21,6 +21,10 @@ from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics
 from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.texts import parse_json
+
+# What a description that is not one of ours gives rise to, here and in JAX.
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 ROWS = 1000  # images scored at once
 CONVOLUTION_ROWS = 100
@@ -103,14 +107,21 @@ class Network:
         if "jaxnet" not in metadata:
             raise DataError(f"{path} holds weights, but not of a jaxnet network")
         try:
-            network = cls._from_file(json.loads(metadata["jaxnet"]), _nested(tensors))
+            network = cls._from_file(parse_json(metadata["jaxnet"]), _nested(tensors))
             network._check_shapes()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path} is not of a jaxnet network, or is damaged: {error}") from error
+        except DAMAGED as error:
+            raise DataError(
+                f"{path} is not of a jaxnet network, or is damaged: {str(error)[:300]}"
+            ) from error
         return network
 
     def _check_shapes(self) -> None:
         """Raise ValueError unless parameters and state are those of the network described."""
+        _check_description(self.input_shape, self.class_names, self.settings)
+        if not all(type(width) is int and 0 < width < 2**31 for width in self.hidden):
+            raise ValueError(f"hidden layers of widths {str(self.hidden)[:100]}")
+        if len(self.hidden) > len(self.params):  # before that many layers are traced
+            raise ValueError(f"{len(self.hidden)} hidden layers, and arrays of fewer")
         model = _model(
             self.architecture,
             self.input_shape,
@@ -127,7 +138,8 @@ class Network:
         )
         expected = jax.tree.map(np.shape, {"params": params, "state": state})
         found = {"params": self.params, "state": self.state}
-        if jax.tree.map(np.shape, found) != expected:
+        floats = all(leaf.dtype.kind == "f" for leaf in jax.tree.leaves(found))
+        if not floats or jax.tree.map(np.shape, found) != expected:
             raise ValueError("the arrays are not those of the network described")
 
     @property
@@ -223,7 +235,7 @@ class CustomNetwork:
             raise RunFolderError(f"no weights at {path}")
         tensors, metadata = read_tensors(path)
         try:
-            description = json.loads(metadata["jaxnet model"])
+            description = parse_json(metadata["jaxnet model"])
             settings = description["settings"]
             arguments = {
                 name: tuple(value) if isinstance(value, list) else value
@@ -237,17 +249,37 @@ class CustomNetwork:
                 lambda at, leaf: tensors[f"params{jax.tree_util.keystr(at)}"], shape
             )
             parts = _nested({n: a for n, a in tensors.items() if n.startswith("preprocessing/")})
+            names, image = tuple(description["class_names"]), tuple(description["input_shape"])
+            _check_description(image, names, settings)
+            if [*map(np.shape, jax.tree.leaves(params))] != [
+                *map(np.shape, jax.tree.leaves(shape))
+            ]:
+                raise ValueError("the arrays are not those that its init makes")
             return cls(
                 model,
                 arguments,
-                tuple(description["input_shape"]),
-                tuple(description["class_names"]),
+                image,
+                names,
                 Preprocessing.from_arrays(parts["preprocessing"]),
                 params,
                 settings,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path} is not of this model, or is damaged: {error}") from error
+        except DAMAGED as error:
+            raise DataError(
+                f"{path} is not of this model, or is damaged: {str(error)[:300]}"
+            ) from error
+
+
+def _check_description(
+    input_shape: tuple[Any, ...], class_names: tuple[Any, ...], settings: Any
+) -> None:
+    """Raise ValueError unless a file describes images, classes and settings."""
+    sizes = all(type(n) is int and 0 < n < 2**31 for n in input_shape)
+    names = all(isinstance(name, str) for name in class_names)
+    if not sizes or not names or not input_shape or not class_names:
+        raise ValueError("images of no shape, or classes of no name")
+    if not isinstance(settings, dict):
+        raise ValueError("settings that are no table")
 
 
 def _scores(

@@ -20,6 +20,7 @@ def write_tensors(
     `path` holds one of the two.
     """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)  # were it a link, the file that it points to would be written
     whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
         partial.write_bytes(save(whole, metadata))
@@ -36,6 +37,22 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def read_fields(path: Path, fields: Mapping[str, tuple[str, int | None]]) -> dict[str, np.ndarray]:
+    """Return the arrays of these names; `fields` gives kinds of dtype and number of dimensions.
+
+    None stands for any number from one up. DataError if the file is damaged, or one is missing or
+    of another kind.
+    """
+    tensors, _ = read_tensors(path)
+    for name, (kinds, dimensions) in fields.items():
+        found = tensors.get(name)
+        fits = found is not None and found.ndim > 0 and dimensions in (None, found.ndim)
+        if found is None or not fits or found.dtype.kind not in kinds:
+            got = "none" if found is None else f"{found.dtype}{list(found.shape)}"
+            raise DataError(f"{path}: {name} should be {dimensions}-dimensional, got {got}")
+    return {name: tensors[name] for name in fields}
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -64,7 +64,7 @@ def ranking_noise(
     settings: Sequence[Replicates], validation: int | None, note: str | None
 ) -> Finding | None:
     """The lead of the winner is within what chance alone would give."""
-    if note is None or len(settings) < 2 or not settings[0].count or not settings[1].count:
+    if not note or len(settings) < 2 or not settings[0].count or not settings[1].count:
         return None
     mean = settings[0].mean
     evidence = {"lead over the next": mean - settings[1].mean, "seeds": settings[0].count}

@@ -20,6 +20,7 @@ MOST_CURVES = 300  # more are a smear
 MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all
 MOST_LEVELS = 20  # of an axis, above which neighbouring values are put together
 MOST_LOSSES = 500  # points of a loss curve
+MOST_CLASSES = 500  # of a confusion matrix
 MOST_NETWORKS = 3  # whose weights are shown
 
 
@@ -264,8 +265,10 @@ def _weights(run: Recorded) -> list[dict[str, Any]]:
 
 def _judged(run: Recorded) -> dict[str, Any] | None:
     judged, names = run.judged, run.class_names
-    if judged is None or names is None:
+    if judged is None or names is None or len(names) > MOST_CLASSES:
         return None
+    if max(judged.labels.max(initial=0), judged.predicted.max(initial=0)) >= len(names):
+        return None  # of other data than the names
     mistakes = [
         {
             "row": int(i),

@@ -1,6 +1,5 @@
 """What a run folder knows, read back; of a run that is still going, what is committed so far."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from jaxnet.sweeps.results import middle_row, network_file
 from jaxnet.sweeps.rows import Row, swept
 from jaxnet.sweeps.store import Result, read_store
 from jaxnet.tensors import read_metadata
+from jaxnet.texts import parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,8 @@ class Recorded:
     @property
     def validation(self) -> int | None:
         """How many images judged."""
-        return self.config.get("data", {}).get("validation")
+        count = self.config.get("data", {}).get("validation")
+        return count if isinstance(count, int) and count > 0 else None
 
     @property
     def noise(self) -> str | None:
@@ -101,7 +102,7 @@ class Recorded:
             described = read_metadata(self.folder / "best.safetensors")
             # A user's model is described under another name; its functions are not needed here.
             text = described.get("jaxnet") or described["jaxnet model"]
-            return tuple(json.loads(text)["class_names"])
+            return tuple(parse_json(text)["class_names"])
         except (DataError, KeyError, ValueError):
             pass
         try:

@@ -14,6 +14,7 @@ from jaxnet.errors import DataError
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.tensors import read_metadata, read_tensors, write_tensors
+from jaxnet.texts import parse_json
 
 INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
 PATTERN = "stack-*.safetensors"
@@ -32,6 +33,15 @@ class Kept:
     devices: int  # that they were divided among
     step: int
     end: int
+
+    def check(self) -> None:
+        """Raise ValueError for what no stack is."""
+        keys = isinstance(self.keys, list) and all(isinstance(key, str) for key in self.keys)
+        numbers = [*self.hidden, self.size, self.step, self.end]
+        if not keys or not self.keys or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError("a stack of no networks, or of no size")
+        if 0 in (*self.hidden, self.size) or {type(self.padded), type(self.shared)} != {bool}:
+            raise ValueError("a stack of no width")
 
     @property
     def in_flight(self) -> bool:
@@ -84,8 +94,10 @@ def find_kept(folder: Path) -> Iterator[Kept]:
     """Yield every stack of a folder; one that is damaged, or of another version, is removed."""
     for path in sorted(folder.glob(PATTERN)):
         try:
-            about = json.loads(read_metadata(path)["jaxnet stack"])
-            yield Kept(path, **{**about, "hidden": tuple(about["hidden"])})
+            about = parse_json(read_metadata(path)["jaxnet stack"])
+            kept = Kept(path, **{**about, "hidden": tuple(about["hidden"])})
+            kept.check()
+            yield kept
         except (DataError, KeyError, TypeError, ValueError):
             path.unlink()  # it only ever saves time
 
@@ -95,6 +107,6 @@ def restore(kept: Kept, make: Callable[[Kept, dict[str, np.ndarray]], Stack]) ->
     try:
         tensors, _ = read_tensors(kept.path)
         return make(kept, tensors)
-    except (DataError, KeyError, ValueError):
+    except (DataError, LookupError, ValueError, TypeError, OverflowError):
         kept.path.unlink(missing_ok=True)
         return None

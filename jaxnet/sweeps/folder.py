@@ -28,12 +28,24 @@ from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.replicates import write_replicates_csv
 from jaxnet.sweeps.results import NETWORKS, SweepResult
 from jaxnet.sweeps.rows import write_csv
+from jaxnet.texts import parse_json, read_text
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
 JUDGED = "judged.safetensors"
 LAYERS = "layers.safetensors"
 LOG_FILE = "log.txt"
+
+_CONFIG_PARTS = {"data": dict, "versions": dict, "machine": dict, "command": list}
+_SUMMARY_PARTS = {
+    "complete": bool,
+    "test_accuracy": float | int | None,
+    "seconds": float | int,
+    "select": str,
+    "noise": str | None,
+    "plan": str,
+    "work": dict,
+}
 
 
 class RunFolder:
@@ -154,24 +166,42 @@ def next_run_folder(kind: str, parent: Path | str = "runs") -> Path:
 
 def read_config(path: Path | str) -> dict[str, Any]:
     """Return the config.json of a run folder."""
-    file = Path(path) / CONFIG
+    folder = Path(path)
+    file = folder / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(read_text(file))
     except FileNotFoundError:
         raise RunFolderError(f"{path} is not a run folder: it has no {CONFIG}") from None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{file} cannot be read: {error}") from error
-    if not isinstance(config, dict) or "job" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("job"), dict):
         raise RunFolderError(f"{file} is not the configuration of a run: it has no job")
+    for part, kind in _CONFIG_PARTS.items():
+        if not isinstance(config.get(part, kind()), kind):
+            raise RunFolderError(f"{file} is damaged: {part} should be a {kind.__name__}")
+    for entry in folder.iterdir():
+        if entry.is_symlink():  # what is written under its name would go elsewhere
+            raise RunFolderError(
+                f"{entry} is a link out of the run folder, which jaxnet never makes: put the file "
+                f"itself in its place, or remove it"
+            )
     return config
 
 
 def read_summary(path: Path | str) -> dict[str, Any]:
     """Return the summary.json of a run folder; {} where there is none that is whole."""
     try:
-        return json.loads((Path(path) / SUMMARY).read_text(encoding="utf-8"))
+        summary = parse_json(read_text(Path(path) / SUMMARY))
     except (OSError, ValueError):
         return {}
+    if not isinstance(summary, dict):
+        return {}
+    # What is of another type than it was written with is left out.
+    return {
+        name: value
+        for name, value in summary.items()
+        if name not in _SUMMARY_PARTS or isinstance(value, _SUMMARY_PARTS[name])
+    }
 
 
 def versions() -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.sweeps.halving import Halving, halving_from
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.space import SPACES, Space, space_from_dict
+from jaxnet.texts import parse_json, parse_toml, read_text
 
 STEPS = 200
 
@@ -56,8 +55,9 @@ class Job:
                 raise ConfigurationError(
                     f"{name}: expected a whole number from {lowest} up, got {value!r}"
                 )
-            if name != "seed" and value >= 2**31:  # steps and rows are counted in int32
-                raise ConfigurationError(f"{name}: expected a number below 2³¹, got {value}")
+            most = MOST.get(name, 2**31)  # steps and rows are counted in int32
+            if name != "seed" and value >= most:
+                raise ConfigurationError(f"{name}: expected a number below {most:,}, got {value}")
         axes = getattr(self.space, "axes", {})
         if self.replicates > 1 and ("seed" in axes or "seed" in self.settings):
             raise ConfigurationError(
@@ -75,6 +75,12 @@ class Job:
 
     @functools.cached_property
     def _configurations(self) -> list[Configuration]:
+        count = self.space.count * self.replicates
+        if count > MOST_CONFIGURATIONS:
+            raise ConfigurationError(
+                f"the space has {count:,} configurations, expected at most "
+                f"{MOST_CONFIGURATIONS:,}: draw some at random, or split it"
+            )
         configurations, settings = [], self.space.settings(self.seed)
         for i, own in enumerate(settings):
             try:
@@ -132,6 +138,8 @@ WHOLE = {
     **{"steps": 1, "seed": 0, "validation": 1, "train": 1},
     **{"replicates": 1, "patience": 1, "evaluations": 1, "history": 1},
 }
+MOST = {"evaluations": 10**6, "history": 10**6}  # of which arrays are made at once
+MOST_CONFIGURATIONS = 10**7
 _SCALARS = ("data", *WHOLE, "halving")
 
 
@@ -158,14 +166,14 @@ def job_from_dict(spec: Mapping[str, Any]) -> Job:
 def read_job(path: Path | str) -> Job:
     """Read a job from a TOML file, or from JSON: a `config.json` of a run folder, too."""
     path = Path(path)
+    language = "json" if path.suffix == ".json" else "toml"
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from None
     try:
-        spec = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        language = "json" if path.suffix == ".json" else "toml"
+        spec = parse_json(text) if language == "json" else parse_toml(text)
+    except ValueError as error:
         raise ConfigurationError(f"{path} is not valid {language}: {error}") from None
     spec = spec.get("job", spec) if isinstance(spec, dict) else spec
     if not isinstance(spec, dict):

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from jaxnet.data import Examples
+from jaxnet.errors import DataError
 from jaxnet.sweeps.trained import AnyNetwork
-from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.tensors import read_fields, write_tensors
 
 MISTAKES = 24
 
@@ -41,8 +42,26 @@ class Judged:
     @classmethod
     def load(cls, path: Path) -> "Judged":
         """Read what `save` wrote; DataError where it cannot be."""
-        tensors, _ = read_tensors(path)
-        return cls(**tensors)
+        found = cls(**read_fields(path, _FIELDS))
+        n, m = len(found.labels), len(found.mistakes)
+        numbers = (found.labels, found.predicted, found.mistakes)
+        if (
+            any(len(series) != n for series in (found.predicted, found.confidence))
+            or any(len(series) and series.min() < 0 for series in numbers)
+            or (m and found.mistakes.max() >= n)
+            or len(found.images) != m
+        ):
+            raise DataError(f"{path}: classes, predictions and images do not fit together")
+        return found
+
+
+_FIELDS = {
+    "labels": ("i", 1),
+    "predicted": ("i", 1),
+    "confidence": ("f", 1),
+    "mistakes": ("i", 1),
+    "images": ("u", None),
+}
 
 
 def judge(network: AnyNetwork, examples: Examples) -> Judged:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.errors import DataError
+from jaxnet.tensors import read_fields, write_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,14 @@ class LayerHistory:
     @classmethod
     def load(cls, path: Path) -> "LayerHistory":
         """Read what `save` wrote; DataError where it cannot be."""
-        tensors, _ = read_tensors(path)
-        return cls(**tensors)
+        series = {name: ("f", 1) for name in ("data_loss", "penalty")}
+        layers = {name: ("f", 2) for name in ("weight", "gradient", "update", "dead", "saturated")}
+        found = cls(**read_fields(path, {"steps": ("i", 1), **series, **layers}))
+        looks = {len(value) for value in vars(found).values()}
+        alike = found.weight.shape == found.gradient.shape == found.update.shape
+        if len(looks) != 1 or 0 in looks or not found.weight.size or not alike:
+            raise DataError(f"{path}: its series are empty, or not of one length")
+        return found
 
     def content(self) -> dict[str, Any]:
         """Return the series by layer, with the words that go with them."""

@@ -1,7 +1,7 @@
 """What is known of a run: its history on the way, its outcome at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,18 @@ class History:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the series by name."""
         return dict(vars(self))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "History":
+        """Undo `arrays`; KeyError or ValueError for what are no such series."""
+        found = {name: np.asarray(arrays[name]) for name in NO_HISTORY.arrays()}
+        for name, empty in NO_HISTORY.arrays().items():
+            if found[name].ndim != 1 or found[name].dtype != empty.dtype:
+                raise ValueError(f"{name}: expected a series of {empty.dtype}")
+        for names in (("steps", "loss"), ("evaluated", "train_accuracy", "val_accuracy")):
+            if len({len(found[name]) for name in names}) > 1:
+                raise ValueError(f"{' and '.join(names)}: series of several lengths")
+        return cls(**found)
 
     def until(self, step: int) -> "History":
         """Return the part up to a step."""

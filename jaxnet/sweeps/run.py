@@ -50,6 +50,8 @@ from jaxnet.sweeps.trained import (
 )
 from jaxnet.training import Member
 
+BEYOND = 8  # times the default budget, a quarter of the host's memory: no machine has as much
+
 Callback = Callable[[Evaluation], Iterable[int] | None]
 
 
@@ -89,12 +91,14 @@ def plan_job(
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * len(splits.validation) + len(splits.train),
     )
+    # The budget that nobody gave is a part of the memory: the estimate, from above, may exceed it.
+    most = BEYOND * budget if memory is None else memory
     for group in found.groups:
-        if memory is not None and group.bytes_per_network > memory:
+        if group.bytes_per_network > most:
             raise ConfigurationError(
-                f"memory: one network of hidden {group.structure.hidden}, batch size "
+                f"memory: one network of hidden {str(group.structure.hidden)[:100]}, batch size "
                 f"{group.structure.batch_size} takes {group.bytes_per_network} bytes by "
-                f"estimate, got a budget of {memory:.0f}: raise it, or shrink the network"
+                f"estimate, got a budget of {most:.0f}: raise it, or shrink the network"
             )
     return found
 

@@ -23,6 +23,11 @@ class Grid:
 
     axes: Mapping[str, Sequence[Any]]
 
+    @property
+    def count(self) -> int:
+        """How many configurations there are."""
+        return math.prod(map(len, self.axes.values()))
+
     def settings(self, seed: int) -> list[Settings]:
         """Return one dict a configuration; the seed is not used."""
         combinations = itertools.product(*self.axes.values())
@@ -77,6 +82,11 @@ class Listed:
     """The configurations one by one."""
 
     configurations: Sequence[Mapping[str, Any]]
+
+    @property
+    def count(self) -> int:
+        """How many configurations there are."""
+        return len(self.configurations)
 
     def settings(self, seed: int) -> list[Settings]:
         """Return them as they are; the seed is not used."""

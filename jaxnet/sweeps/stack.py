@@ -118,7 +118,7 @@ class Stack:
         record = Record(count, begin, until, schedule.evaluations, schedule.stride)
         record.arrays = like_tree(record.arrays, tensors, "record")
         pasts = [
-            History(**{name: tensors[f"past/{k}/{name}"] for name in NO_HISTORY.arrays()})
+            History.from_arrays({n: tensors[f"past/{k}/{n}"] for n in NO_HISTORY.arrays()})
             for k in range(count if "past/0/loss" in tensors else 0)
         ]
         ended = {name: tensors[f"ended/{name}"].copy() for name in _ended(count)}

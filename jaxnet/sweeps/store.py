@@ -4,18 +4,19 @@ import contextlib
 import json
 import math
 import os
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.record import History, Outcome
+from jaxnet.texts import parse_json
 
 VERSION = 2  # of the tables below, in SQLite's user_version
 
@@ -39,6 +40,17 @@ CREATE TABLE IF NOT EXISTS rungs (   -- what a halving was decided on
 """
 
 
+_COLUMNS = {
+    "results": [
+        *("key", "settings", "steps", "final_loss", "train_accuracy", "val_accuracy"),
+        *("status", "history"),
+    ],
+    "rungs": ["key", "step", "val_accuracy"],
+}
+_STATUS = re.compile(r"ok|(diverged|stopped|cut)@\d{1,18}")
+MOST_BYTES = 1 << 28  # of one value
+
+
 @dataclass(frozen=True)
 class Result:
     """One committed result: the settings it is of, by their key, and the outcome."""
@@ -57,29 +69,31 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = self._locked()
-        try:
-            self._connection = sqlite3.connect(path)
-            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-            names = self._connection.execute("SELECT name FROM sqlite_master").fetchall()
-            if names and found != VERSION:
+        with contextlib.ExitStack() as opened:
+            self._lock = opened.enter_context(contextlib.closing(self._locked()))
+            try:
+                self._connection = opened.enter_context(contextlib.closing(_opened(path)))
+                self._prepare()
+            except (sqlite3.Error, ValueError) as error:
                 raise RunFolderError(
-                    f"{path} has tables of version {found}, expected {VERSION}: it is of another "
-                    f"version of jaxnet, or no run's. Run in a new folder"
-                )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            # One transaction: killed in it, there are no tables, and no version is missing.
-            self._connection.executescript(
-                f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
-            )
-        except sqlite3.Error as error:
-            self._lock.close()
+                    f"cannot open {path} ({error}): is it a SQLite file, and the folder writable?"
+                ) from error
+            opened.pop_all()  # it stays open
+
+    def _prepare(self) -> None:
+        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        names = self._connection.execute("SELECT name FROM sqlite_master").fetchall()
+        if names and found != VERSION:
             raise RunFolderError(
-                f"cannot open {path} ({error}): is it a SQLite file, and the folder writable?"
-            ) from error
-        except RunFolderError:
-            self._lock.close()
-            raise
+                f"{self.path} has tables of version {found}, expected {VERSION}: it is of another "
+                f"version of jaxnet, or no run's. Run in a new folder"
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # One transaction: killed in it, there are no tables, and no version is missing.
+        self._connection.executescript(
+            f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+        _check_tables(self._connection)
 
     def _locked(self) -> sqlite3.Connection:
         file = self.path.with_suffix(".lock")
@@ -144,19 +158,13 @@ class Store:
 
     def results(self) -> list[Result]:
         """Return every committed result."""
-        try:
-            records = self._connection.execute("SELECT * FROM results ORDER BY rowid").fetchall()
-            return [_result(record) for record in records]
-        except (sqlite3.Error, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"cannot read {self.path}: {error}") from error
+        with _reading(self.path):
+            return _results(self._connection)
 
     def rungs(self) -> dict[tuple[str, int], float]:
         """Return the validation accuracy (NaN: diverged) that each cut was decided on."""
-        try:
-            found = self._connection.execute("SELECT * FROM rungs").fetchall()
-        except sqlite3.Error as error:
-            raise RunFolderError(f"cannot read {self.path}: {error}") from error
-        return {(key, step): _number(accuracy) for key, step, accuracy in found}
+        with _reading(self.path):
+            return _rungs(self._connection)
 
 
 def read_store(path: Path) -> tuple[list[Result], dict[tuple[str, int], float]]:
@@ -167,29 +175,110 @@ def read_store(path: Path) -> tuple[list[Result], dict[tuple[str, int], float]]:
     # As a writer where that can be: the last of those to leave tidies up. A folder that may only be
     # read has no other process in it.
     mode = "mode=rw" if os.access(path.parent, os.W_OK) else "immutable=1"
+    with _reading(path), contextlib.closing(_opened(path, mode)) as store:
+        _check_tables(store)
+        return _results(store), _rungs(store)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise RunFolderError for all that a damaged or a hostile file gives rise to."""
     try:
-        store = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
-        with contextlib.closing(store):
-            results = store.execute("SELECT * FROM results ORDER BY rowid").fetchall()
-            rungs = store.execute("SELECT * FROM rungs").fetchall()
-        return (
-            [_result(record) for record in results],
-            {(key, step): _number(accuracy) for key, step, accuracy in rungs},
-        )
-    except (sqlite3.Error, SafetensorError, ValueError, KeyError, TypeError) as error:
+        yield
+    except RunFolderError:
+        raise
+    except (
+        *(sqlite3.Error, SafetensorError, OSError, MemoryError, OverflowError),
+        *(ValueError, KeyError, TypeError),
+    ) as error:
         raise RunFolderError(f"cannot read {path}: {error}") from error
 
 
+# How a journal ends that names a second journal, which SQLite would read and delete wherever it is.
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+
+
+def _opened(path: Path, mode: str = "mode=rwc") -> sqlite3.Connection:
+    """Connect to a file that may be a stranger's: it can neither run functions nor name others."""
+    journal = path.with_name(path.name + "-journal")
+    if journal.exists():
+        with journal.open("rb") as file:
+            file.seek(max(0, journal.stat().st_size - len(_SUPER_JOURNAL)))
+            if file.read() == _SUPER_JOURNAL:
+                raise RunFolderError(
+                    f"{journal} names other files, which no journal of jaxnet does: do not trust "
+                    f"this folder. Remove that file to read the rest"
+                )
+    store = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
+    try:
+        store.execute("PRAGMA trusted_schema = OFF")
+        store.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+    except sqlite3.Error:
+        store.close()
+        raise
+    return store
+
+
+def _check_tables(store: sqlite3.Connection) -> None:
+    """Raise ValueError unless what is read are tables: a view or a computed column runs on."""
+    for name in ("results", "rungs"):
+        kinds = store.execute(
+            "SELECT type, rootpage FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)
+        ).fetchall()
+        columns = store.execute(f"PRAGMA table_xinfo({name})").fetchall()
+        expected = len(_COLUMNS[name])
+        if [kind for kind, root in kinds if root] != ["table"] or len(kinds) != 1:
+            raise ValueError(f"{name} is not a table")
+        if [c[1] for c in columns] != _COLUMNS[name] or any(c[6] for c in columns):
+            raise ValueError(f"{name} has other columns than the {expected} that jaxnet writes")
+
+
+def _results(store: sqlite3.Connection) -> list[Result]:
+    return [_result(record) for record in store.execute("SELECT * FROM results ORDER BY rowid")]
+
+
+def _rungs(store: sqlite3.Connection) -> dict[tuple[str, int], float]:
+    found = {}
+    for key, step, accuracy in store.execute("SELECT * FROM rungs"):
+        if not isinstance(key, str) or not isinstance(step, int):
+            raise ValueError("a rung of no key or step")
+        found[key, step] = _number(accuracy)
+    return found
+
+
 def _result(record: Sequence[Any]) -> Result:
-    key, settings, steps, *measured, status, history = record
+    key, text, steps, *measured, status, history = record
+    settings = parse_json(text)
+    if not isinstance(key, str) or not isinstance(steps, int) or steps < 0:
+        raise ValueError("a result of no key or number of steps")
+    if not isinstance(status, str) or not _STATUS.fullmatch(status):
+        raise ValueError(f"a status that is none, {str(status)[:50]!r}")
+    if not isinstance(settings, dict) or not isinstance(settings.get("seed"), int):
+        raise ValueError("settings without a seed")
+    widths = settings.get("hidden", [])
+    if not isinstance(widths, list) or not all(type(width) is int for width in widths):
+        raise ValueError("hidden layers of no width")
+    if not all(_plain(value) for value in settings.values()):
+        raise ValueError("settings that are neither numbers nor texts nor lists of them")
     final_loss, train_accuracy, val_accuracy = map(_number, measured)
-    past = History(**{name: np.asarray(series) for name, series in load(history).items()})
+    if any(share < 0 or share > 1 for share in (train_accuracy, val_accuracy)):
+        raise ValueError("an accuracy that is no share")
+    past = History.from_arrays(load(history))
     outcome = Outcome(steps, final_loss, train_accuracy, val_accuracy, status, past)
-    return Result(key, json.loads(settings), outcome)
+    return Result(key, settings, outcome)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _plain(value: Any, depth: int = 4) -> bool:
+    """Whether a value is a number, a text, or a list of such, as deep as a setting may be."""
+    if isinstance(value, list):
+        return depth > 0 and all(_plain(inner, depth - 1) for inner in value)
+    return isinstance(value, bool | int | float | str | None)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, float | int | None):
+        raise ValueError("a number that is none")
+    return math.nan if value is None else float(value)
 
 
 def _finite(value: float | int) -> float | int | None:

@@ -66,8 +66,8 @@ def saved_step(path: Path) -> int:
     """Return after how many updates a network was saved; 0 for a file that is not whole."""
     try:
         tensors, _ = read_tensors(path)
-        return int(tensors["training/step"])
-    except (DataError, KeyError):
+        return _step(tensors)
+    except (DataError, KeyError, ValueError):
         return 0
 
 
@@ -84,15 +84,23 @@ def load_saved(path: Path, configuration: Configuration, data: PreparedData) -> 
             stopped=jnp.bool(False),
             loss=jnp.asarray(tensors["training/loss"]),
         )
-        history = History(
-            **{name: tensors[f"training/history/{name}"] for name in NO_HISTORY.arrays()}
+        history = History.from_arrays(
+            {name: tensors[f"training/history/{name}"] for name in NO_HISTORY.arrays()}
         )
+        step = _step(tensors)
     except (KeyError, ValueError) as error:
         raise RunFolderError(
             f"{path} does not hold what training needs to go on ({error}): remove it to train "
             f"this configuration from its beginning"
         ) from error
-    return Saved(int(tensors["training/step"]), member, history)
+    return Saved(step, member, history)
+
+
+def _step(tensors: Mapping[str, np.ndarray]) -> int:
+    step = tensors["training/step"]
+    if step.shape != () or step.dtype.kind != "i" or step < 0:
+        raise ValueError(f"training/step of {step.dtype} {list(step.shape)}")
+    return int(step)
 
 
 def _tree(shape: Any, tensors: Mapping[str, np.ndarray], name: str) -> Any:

@@ -1,7 +1,7 @@
 """The report in a real browser: it opens, draws, sorts, filters, brushes, and asks for nothing.
 
-Left out where there is no Chromium or no Playwright. To have them run: `pip install -e '.[browser]'`
-and a chromium on the PATH, such as the one of Debian (Playwright need not download its own); then
+Left out where there is no Chromium or no Playwright. To run it: `pip install -e '.[browser]'` and
+a chromium on the PATH, such as the one of Debian (Playwright need not download its own), then
 `pytest tests/report/test_browser.py`.
 """
 

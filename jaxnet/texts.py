@@ -1,0 +1,38 @@
+"""Texts that may come from others: bounded, and with one kind of error for all that they can be."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 28  # a list of a million configurations has about 150 MB
+
+
+def read_text(path: Path) -> str:
+    """Return a file as text; OSError, or ValueError if it is not UTF-8 or above MOST_BYTES."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES:,} bytes")
+    return content.decode("utf-8")
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text holds; ValueError for all that is wrong with it.
+
+    Python's reader raises RecursionError for brackets within brackets, beside its own errors.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what a TOML text holds; ValueError for all that is wrong with it."""
+    try:
+        found = tomllib.loads(text)
+        repr(found)  # dotted keys nest without end: what no message could print is refused here
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return found
