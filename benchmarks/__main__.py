@@ -19,6 +19,7 @@ from benchmarks import (
     sweep_step,
     sweeps,
     targets,
+    throughput,
     update_rules,
 )
 from benchmarks.plots import draw
@@ -43,6 +44,7 @@ SUBJECTS = {
     "grids": grids.measure,
     "random_widths": random_widths.measure,
     "convolution": convolution.measure,
+    "throughput": throughput.measure,
     "course": course.measure,
     "gradcheck": gradcheck.measure,
     "gradcheck_speed": gradcheck_speed.measure,

@@ -128,6 +128,7 @@ OWN_SETTINGS = (
 )
 DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "arguments")
 
+MOST_LAYERS = 1000
 MOST_ROWS = 2**31 - 1  # rows, columns and steps are counted in int32
 
 # name -> (lowest, highest, whether the highest itself is allowed)
@@ -335,6 +336,11 @@ def _widths(hidden: Any) -> tuple[int, ...]:
         raise ConfigurationError(
             f"hidden: expected the widths of the hidden layers, such as [80] or [160, 80]; "
             f"got {hidden!r}"
+        )
+    hidden = tuple(hidden)
+    if len(hidden) > MOST_LAYERS:
+        raise ConfigurationError(
+            f"hidden: expected at most {MOST_LAYERS} layers, got {len(hidden)}: each is compiled"
         )
     return tuple(_integer("hidden", width, lowest=1, highest=MOST_ROWS) for width in hidden)
 

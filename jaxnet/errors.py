@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 _MOST = 4000  # characters: a file may have put a whole page where a number should be
 
 

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from jaxnet.errors import DataError
 
 UNSIGNED_BYTE = 0x08
+MOST_BYTES = 1 << 31  # forty times Fashion-MNIST: a gzip stream of 2 MB can hold as much
 _PIECE = 1 << 24
 
 
@@ -54,6 +55,11 @@ def _parse(stream: io.BufferedIOBase, path: Path, dimensions: int) -> np.ndarray
         raise DataError(f"{path}: cut short within its header. Fetch the file again.")
     shape = struct.unpack(f">{dimensions}I", header[4:])
     count = math.prod(shape)
+    if count > MOST_BYTES:
+        raise DataError(
+            f"{path}: its header says {list(shape)}, {count:,} bytes, expected at most "
+            f"{MOST_BYTES:,}. Fetch the file again."
+        )
     values = _read_up_to(stream, count + 1)
     if len(values) != count:
         got = "more follow" if len(values) > count else f"there are {len(values):,}"

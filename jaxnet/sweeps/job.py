@@ -55,7 +55,7 @@ class Job:
                 raise ConfigurationError(
                     f"{name}: expected a whole number from {lowest} up, got {value!r}"
                 )
-            most = MOST.get(name, 2**31)  # steps and rows are counted in int32
+            most = MOST[name] if name in MOST else 2**31  # steps and rows are counted in int32
             if name != "seed" and value >= most:
                 raise ConfigurationError(f"{name}: expected a number below {most:,}, got {value}")
         axes = getattr(self.space, "axes", {})

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.configuration import Structure
+from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.network import Network
@@ -18,7 +18,7 @@ from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
 from jaxnet.sweeps.cluster import Ray, check_alone, connected, ray_from
-from jaxnet.sweeps.cost import memory_budget
+from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import fill, find_devices
 from jaxnet.sweeps.folder import CONFIG, LOG_FILE, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
@@ -78,29 +78,41 @@ def plan_job(
 
     `capacity` is that of other processes than this one.
     """
-    splits = job.split(data)
+    splits, configurations = job.split(data), job.configurations()
+    capacity = capacity or capacity_here(memory, devices)
+    _check_sizes(configurations, data, BEYOND * max(capacity.memory, memory_budget()))
     found = make_plan(
-        job.configurations(),
+        configurations,
         data.input_shape,
         len(data.class_names),
         steps=job.steps,
-        capacity=capacity or capacity_here(memory, devices),
+        capacity=capacity,
         ids=ids,
         begins=begins,
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * len(splits.validation) + len(splits.train),
     )
-    # The budget that nobody gave is a part of the memory: the estimate, from above, may exceed it.
-    most = BEYOND * budget if memory is None else memory
     for group in found.groups:
-        if group.bytes_per_network > most:
-            raise ConfigurationError(
-                f"memory: one network of hidden {str(group.structure.hidden)[:100]}, batch size "
-                f"{group.structure.batch_size} takes {group.bytes_per_network} bytes by "
-                f"estimate, got a budget of {most:.0f}: raise it, or shrink the network"
-            )
+        if memory is not None and group.bytes_per_network > memory:
+            raise _too_large(group.structure, group.bytes_per_network, memory)
     return found
+
+
+def _check_sizes(configurations: Sequence[Configuration], data: DataSet, most: float) -> None:
+    """Refuse what no machine could train before the compiler, which ends the process over it."""
+    for structure in {c.structure for c in configurations if c.structure.model is None}:
+        size = estimated_bytes(structure, data.input_shape, len(data.class_names))
+        if size > most:
+            raise _too_large(structure, size, most)
+
+
+def _too_large(structure: Structure, size: int, most: float | int) -> ConfigurationError:
+    return ConfigurationError(
+        f"memory: one network of hidden {str(structure.hidden)[:100]}, batch size "
+        f"{structure.batch_size} takes {size} bytes by estimate, got a budget of {most:.0f}: "
+        f"raise it, or shrink the network"
+    )
 
 
 def run_job(

@@ -90,9 +90,7 @@ class Store:
             )
         self._connection.execute("PRAGMA journal_mode = WAL")
         # One transaction: killed in it, there are no tables, and no version is missing.
-        self._connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
-        )
+        self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
         _check_tables(self._connection)
 
     def _locked(self) -> sqlite3.Connection:

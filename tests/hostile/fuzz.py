@@ -162,11 +162,14 @@ def with_cells(path: Path, random) -> bytes:
                 value = damaged_json(value, random)
             elif name == "history":
                 value = (
-                    with_header(value, random) if random.random() < 0.5
+                    with_header(value, random)
+                    if random.random() < 0.5
                     else damaged(value, random, [])
                 )
             else:
-                value = random.choice([-1, 2**40, "x", "ok", "diverged@", 1e308, b"\x00", "", 0.5, "cut@2"])
+                value = random.choice(
+                    [-1, 2**40, "x", "ok", "diverged@", 1e308, b"\x00", "", 0.5, "cut@2"]
+                )
             with contextlib.suppress(sqlite3.IntegrityError):
                 store.execute(f"UPDATE {table} SET {name} = ? WHERE rowid = ?", (value, row))
     found = copy.read_bytes()
@@ -256,7 +259,8 @@ def subjects(files: Files):
     (stack,) = files.cut.glob(checkpoint.PATTERN)
     kept = sorted((files.swept / "networks").iterdir())[0]
     configuration = next(
-        c for c, name in zip(files.job.configurations(), names_of(files.job), strict=True)
+        c
+        for c, name in zip(files.job.configurations(), names_of(files.job), strict=True)
         if name == kept.stem
     )
     single_run = Run(files.job, files.data, RunFolder(files.swept), None, None, 1, "mean", None)
@@ -296,7 +300,12 @@ hidden = [3, 3]
 [[configuration]]
 norm = "batch"
 """
-    grid = b"""validation = 10\npatience = 2\n[grid]\nlearning_rate = [0.1, 0.01]\nhidden = [[2], [3]]\n"""
+    grid = b"""validation = 10
+patience = 2
+[grid]
+learning_rate = [0.1, 0.01]
+hidden = [[2], [3]]
+"""
     config = (files.swept / "config.json").read_bytes()
     array = io.BytesIO()
     np.save(array, np.zeros((2, 4, 3, 1), np.uint8))
@@ -308,7 +317,10 @@ norm = "batch"
             mixed(raw(gzip.compress(images)), packed(raw(images))),
             at("x-idx3-ubyte.gz", lambda path: read_idx(path, 3)),
         ),
-        "fashion-mnist": (raw(images, labels), inside(fashion_folder, fashion_mnist.FILES[0], fashion)),
+        "fashion-mnist": (
+            raw(images, labels),
+            inside(fashion_folder, fashion_mnist.FILES[0], fashion),
+        ),
         "cifar10, pickled": (raw(batch, again), at("data_batch_1", cifar10.read_batch)),
         "cifar10, binary": (raw(records), at("data_batch_1.bin", cifar10.read_batch)),
         "cifar10, archive": (
@@ -325,11 +337,19 @@ norm = "batch"
         "stack in flight": (tensors(stack.read_bytes()), inside(files.cut, stack.name, go_on)),
         "judged": (
             tensors((files.swept / "judged.safetensors").read_bytes()),
-            inside(files.swept, "judged.safetensors", lambda f: (Judged.load(f / "judged.safetensors"), show(f))),
+            inside(
+                files.swept,
+                "judged.safetensors",
+                lambda f: (Judged.load(f / "judged.safetensors"), show(f)),
+            ),
         ),
         "layers": (
             tensors((files.single / "layers.safetensors").read_bytes()),
-            inside(files.single, "layers.safetensors", lambda f: (LayerHistory.load(f / "layers.safetensors"), show(f))),
+            inside(
+                files.single,
+                "layers.safetensors",
+                lambda f: (LayerHistory.load(f / "layers.safetensors"), show(f)),
+            ),
         ),
         "store": (
             mixed(raw(database), lambda random: with_cells(root / "clean.db", random)),
@@ -343,7 +363,9 @@ norm = "batch"
         "job, JSON": (texts(json.dumps(files.job.to_dict()).encode()), at("job.json", expand)),
         "config.json": (
             texts(config),
-            inside(files.swept, "config.json", lambda f: (read_config(f), show(f), kept_network(f, 1))),
+            inside(
+                files.swept, "config.json", lambda f: (read_config(f), show(f), kept_network(f, 1))
+            ),
         ),
         "summary.json": (
             texts((files.swept / "summary.json").read_bytes()),
@@ -361,7 +383,10 @@ def names_of(job: Job) -> list[str]:
 def consolidated(path: Path) -> bytes:
     """The store as one file, without its log; left as clean.db too."""
     copy = path.parent.parent / "clean.db"
-    with contextlib.closing(sqlite3.connect(path)) as store, contextlib.closing(sqlite3.connect(copy)) as clean:
+    with (
+        contextlib.closing(sqlite3.connect(path)) as store,
+        contextlib.closing(sqlite3.connect(copy)) as clean,
+    ):
         store.backup(clean)
         clean.execute("PRAGMA journal_mode = DELETE")
     return copy.read_bytes()

@@ -7,9 +7,49 @@ import struct
 
 # Numbers that a length, a count or a shape should not be.
 NUMBERS = [0, 1, -1, 7, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 10**12, 2**63]
-TEXTS = ["", "\x00", "é", "../../etc/passwd", "/etc/passwd", "</script>", "nan", "ok", "1e999", "a" * 99]
-VALUES = [None, True, -1, 0, 1.5, 1e308, 10**12, 10**30, "", "x", "../x", [], [[]], {}, {"a": {}}, [None]]
-TOKENS = [b"null", b"true", b"-1", b"1e999", b"NaN", b"[]", b"{}", b'""', b"10e11", b"'x'", b"[[1]]"]
+TEXTS = [
+    "",
+    "\x00",
+    "é",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "</script>",
+    "nan",
+    "ok",
+    "1e999",
+    "a" * 99,
+]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    1e308,
+    10**12,
+    10**30,
+    "",
+    "x",
+    "../x",
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    [None],
+]
+TOKENS = [
+    b"null",
+    b"true",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[]",
+    b"{}",
+    b'""',
+    b"10e11",
+    b"'x'",
+    b"[[1]]",
+]
 
 
 def damaged(content: bytes, random: random.Random, others: list[bytes]) -> bytes:
@@ -22,7 +62,11 @@ def damaged(content: bytes, random: random.Random, others: list[bytes]) -> bytes
 
 def _place(found, random):
     # Headers are where it hurts: half of the faults are in the first 200 bytes.
-    return random.randrange(min(len(found), 200) if random.random() < 0.5 else len(found)) if found else 0
+    return (
+        random.randrange(min(len(found), 200) if random.random() < 0.5 else len(found))
+        if found
+        else 0
+    )
 
 
 def _cut(found, random, others):
