@@ -98,7 +98,7 @@ def _forecast(what: str, cluster: Cluster, nodes: int, chunk: int) -> dict[str, 
     )
 
 
-# --- parts measured here ---------------------------------------------------------------------------
+# --- parts measured here --------------------------------------------------------------------------
 
 
 def line(points: dict[int, float]) -> tuple[float, float]:
@@ -219,7 +219,7 @@ def _slept(here: Cluster, folder: Path, nodes: int, failures: float, smoke: bool
             store.add(pickle.loads(arrived))
             left -= 1
         seconds = time.perf_counter() - start
-    for thread in threads:
+    for _ in threads:
         tasks.put(False)
     for thread in threads:
         thread.join()

@@ -55,9 +55,10 @@ class Job:
                 raise ConfigurationError(
                     f"{name}: expected a whole number from {lowest} up, got {value!r}"
                 )
-            most = MOST[name] if name in MOST else 2**31  # steps and rows are counted in int32
-            if name != "seed" and value >= most:
-                raise ConfigurationError(f"{name}: expected a number below {most:,}, got {value}")
+            if name in MOST and value >= MOST[name]:
+                raise ConfigurationError(
+                    f"{name}: expected a number below {MOST[name]:,}, got {value}"
+                )
         axes = getattr(self.space, "axes", {})
         if self.replicates > 1 and ("seed" in axes or "seed" in self.settings):
             raise ConfigurationError(
@@ -138,7 +139,8 @@ WHOLE = {
     **{"steps": 1, "seed": 0, "validation": 1, "train": 1},
     **{"replicates": 1, "patience": 1, "evaluations": 1, "history": 1},
 }
-MOST = {"evaluations": 10**6, "history": 10**6}  # of which arrays are made at once
+# Steps and rows are counted in int32; of evaluations and of the history arrays are made at once.
+MOST = {name: 2**31 for name in WHOLE if name != "seed"} | {"evaluations": 10**6, "history": 10**6}
 MOST_CONFIGURATIONS = 10**7
 _SCALARS = ("data", *WHOLE, "halving")
 

@@ -3,8 +3,12 @@
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const reduce = (pick) => (values) => values.reduce((a, b) => pick(a, b));
-const short = (v) => (v === null || v === undefined ? "–" : typeof v === "number"
-  ? (Number.isInteger(v) ? String(v) : String(+v.toPrecision(4))) : String(v));
+function short(v) {
+  if (v === null || v === undefined) return "–";
+  if (typeof v !== "number") return String(v);
+  if (Math.abs(v) >= 1e7) return v.toExponential(3).replace(/\.?0*e\+/, "e");
+  return String(Number.isInteger(v) ? v : +v.toPrecision(4));
+}
 const VIRIDIS = "Viridis";
 
 function element(tag, attributes = {}, ...children) {
@@ -205,7 +209,7 @@ function table(sweep) {
     if (!term || !names.includes(term[1])) return (i) => columns.some((c) => short(c[i]).includes(text));
     const values = column[term[1]], wanted = Number(term[3]);
     const number = (f) => (i) => values[i] !== null && f(values[i], wanted);
-    if (term[2] === "=") return (i) => short(values[i]).startsWith(term[3]) && (Number.isNaN(wanted) || typeof values[i] !== "number" || values[i] === wanted);
+    if (term[2] === "=") return (i) => (Number.isNaN(wanted) || typeof values[i] !== "number" ? short(values[i]).startsWith(term[3]) : values[i] === wanted);
     return number({ ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b }[term[2]]);
   };
   function show() {
@@ -291,9 +295,9 @@ function judgedPart(run) {
   const { names, confusion, mistakes, n } = run.judged;
   const shares = confusion.map((row) => { const all = row.reduce((a, b) => a + b, 0); return row.map((v) => (all ? v / all : null)); });
   const map = chart(() => ({ data: [{ type: "heatmap", z: shares, x: names, y: names, text: confusion, texttemplate: names.length <= 12 ? "%{text}" : "", xgap: 1, ygap: 1, zmin: 0, zmax: 1, colorscale: VIRIDIS, colorbar: { thickness: 10, title: { text: "share of the class", side: "right" } }, hovertemplate: "is %{y}, called %{x}: %{text}<extra></extra>" }],
-    layout: { xaxis: { title: { text: "called" }, tickangle: -45 }, yaxis: { title: { text: "is" }, autorange: "reversed" } } }), { height: 420, label: "confusion matrix" });
+    layout: { xaxis: { title: { text: "called" }, tickangle: -45 }, yaxis: { title: { text: "is", standoff: 12 }, autorange: "reversed" } } }), { height: 420, label: "confusion matrix" });
   const pictures = element("div", { class: "mistakes" }, ...mistakes.filter((m) => m.image).map((m) => element("figure", {}, element("img", { src: m.image, alt: `a ${m.is} taken for a ${m.said}` }),
-    element("figcaption", {}, `${m.is}, called `, element("b", {}, m.said), ` (${Math.round(100 * m.share)} %)`))));
+    element("figcaption", {}, `${m.is}, called `, element("b", {}, m.said), ` (${Math.round(100 * m.share)}\u00a0%)`))));
   return element("div", { class: "pair" }, element("div", {}, element("h3", {}, `Whom it confuses (${n.toLocaleString("en")} validation images)`), map),
     element("div", {}, element("h3", {}, "Where it is surest and wrong"), pictures));
 }
