@@ -6,7 +6,7 @@ const reduce = (pick) => (values) => values.reduce((a, b) => pick(a, b));
 function short(v) {
   if (v === null || v === undefined) return "–";
   if (typeof v !== "number") return String(v);
-  if (Math.abs(v) >= 1e7) return v.toExponential(3).replace(/\.?0*e\+/, "e");
+  if (v && (Math.abs(v) >= 1e7 || Math.abs(v) < 1e-4)) return v.toExponential(3).replace(/\.?0*e\+?/, "e");
   return String(Number.isInteger(v) ? v : +v.toPrecision(4));
 }
 const VIRIDIS = "Viridis";
@@ -31,7 +31,7 @@ const near = new IntersectionObserver((entries) => {
 function draw(node) {
   const { build, height, after } = charts.get(node);
   const { data, layout = {}, config = {} } = build();
-  const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), automargin: true };
+  const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), automargin: true, exponentformat: "e" };
   const full = {
     height, margin: { l: 56, r: 16, t: 12, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("ink"), size: 12 }, showlegend: false,
@@ -51,6 +51,10 @@ function chart(build, { height = 320, after = null, label = "" } = {}) {
 }
 
 const redraw = (node) => { if (node.dataset.drawn) draw(node); };
+
+addEventListener("beforeprint", () => {
+  for (const node of charts.keys()) if (!node.dataset.drawn) draw(node);
+});
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const node of charts.keys()) redraw(node);
@@ -102,8 +106,8 @@ function axisCharts(sweep) {
         error_y: { type: "data", symmetric: false, array: levels.map((l) => (l.high === null ? 0 : l.high - l.best)), arrayminus: levels.map((l) => (l.low === null ? 0 : l.best - l.low)), thickness: 1.5 },
         text: levels.map((l) => `${axis.name} ${l.label}: best ${short(l.best)} (${l.n} seed${l.n > 1 ? "s" : ""}), ${l.diverged} of ${l.runs} diverged`), hoverinfo: "text" },
     ];
-    if (anyBad) data.push({ x: bad.map((l) => l.x), y: bad.map(() => 0), yaxis: "y2", mode: "markers+text", name: "diverged, of all",
-      marker: { symbol: "x", size: 7, color: colour("orange") }, text: bad.map((l) => `${l.diverged}/${l.runs}`), textposition: "top center", textfont: { size: 10 }, cliponaxis: false, hoverinfo: "skip" });
+    if (anyBad) data.push({ x: bad.map((l) => l.x), y: bad.map(() => 0), yaxis: "y2", mode: axis.levels.length > 8 ? "markers" : "markers+text", name: "diverged, of all",
+      marker: { symbol: "x", size: 7, color: colour("orange") }, text: bad.map((l) => `${l.diverged}/${l.runs}`), textposition: "top center", textfont: { size: 10 }, cliponaxis: false, hoverinfo: "text" });
     const ticks = axis.levels.length <= 12 || !axis.numeric ? { tickvals: axis.levels.map((l) => l.x), ticktext: axis.levels.map((l) => l.label) } : {};
     return { data, layout: { xaxis: { type: axis.log ? "log" : "linear", anchor: "free", position: 0, ...ticks }, yaxis: { title: { text: "validation accuracy" }, domain: [anyBad ? 0.16 : 0, 1] },
       yaxis2: { domain: [0, 0.1], visible: false, range: [-1, 1] }, margin: { l: 56, r: 12, t: 8, b: 36 } } };
@@ -134,7 +138,7 @@ function heatMaps(sweep) {
     const z = kind === "best" ? best : share;
     const text = z.map((row, j) => row.map((v, i) => (!all[j][i] ? "" : kind === "best" ? (v === null ? "✕" : v.toFixed(3)) : `${bad[j][i]}/${all[j][i]}`)));
     const label = kind === "best" ? "best accuracy" : "share diverged";
-    return { data: [{ type: "heatmap", z, x: x.labels, y: y.labels, text, texttemplate: x.labels.length <= 12 ? "%{text}" : "", xgap: 2, ygap: 2, colorscale: kind === "best" ? VIRIDIS : [[0, colour("card")], [1, colour("orange")]],
+    return { data: [{ type: "heatmap", z, x: x.labels, y: y.labels, text, texttemplate: x.labels.length <= (innerWidth < 600 ? 6 : 12) ? "%{text}" : "", xgap: 2, ygap: 2, colorscale: kind === "best" ? VIRIDIS : [[0, colour("card")], [1, colour("orange")]],
       ...(kind === "best" ? {} : { zmin: 0, zmax: 1 }), colorbar: { thickness: 10, title: { text: label, side: "right" } }, hovertemplate: `${state.x} %{x}<br>${state.y} %{y}<br>%{text}<extra></extra>` }],
       layout: { xaxis: { type: "category", title: { text: state.x } }, yaxis: { type: "category", title: { text: state.y } } } };
   }, { height: 360, label: `heat map: ${kind}` });
