@@ -139,11 +139,13 @@ def _sweeps(smoke: bool) -> tuple[Cluster, list[dict[str, Any]]]:
     fixed, each = line(points)
     compile_ = max(0.0, float(np.median(np.array(first) - np.array([*points.values()]))))
     node = Cluster(fixed / steps, each / steps, steps, 0.0, 0.0, 0.0)
-    group = jaxnet.plan(_space(8), data, steps=steps, **SETTINGS).groups[0]
     rows = []
-    for chunk, count in ((2, 4),) if smoke else ((64, 512), (16, 256)):
-        memory = float(group.bytes_per_network * chunk)
-        sweep(chunk, memory)  # compile
+    for share, count in ((2, 4),) if smoke else ((32, 512), (64, 256)):
+        whole = jaxnet.plan(_space(count), data, steps=steps, **SETTINGS)
+        memory = whole.bytes / share
+        planned = jaxnet.plan(_space(count), data, steps=steps, memory=memory, **SETTINGS)
+        chunk = planned.groups[0].chunks[0].size
+        sweep(count, memory)  # compile
         seconds = _seconds(lambda c=count, m=memory: sweep(c, m), 1 if smoke else 3)
         paper = forecast(node, count, 1, chunk)
         rows.append(

@@ -35,8 +35,9 @@ def test_reads_back(tmp_path, content, suffix):
         (lambda c: b"\1" + c[1:], "starts with 01 00 08 03"),
         (lambda c: c[:2] + b"\x0d" + c[3:], "starts with 00 00 0d 03"),
         (lambda c: c[:3] + b"\1" + c[4:], "starts with 00 00 08 01"),
-        # A lie of 2**96 bytes: must not be believed before it is allocated.
-        (lambda c: c[:4] + struct.pack(">3I", *[2**32 - 1] * 3) + c[16:], "but there are 60"),
+        # Lies of 2 GB, which must not be believed before they are allocated, and of 2**96 bytes.
+        (lambda c: c[:4] + struct.pack(">3I", 2, 10**3, 10**6) + c[16:], "but there are 60"),
+        (lambda c: c[:4] + struct.pack(">3I", *[2**32 - 1] * 3) + c[16:], "expected at most"),
     ],
 )
 def test_damage_is_named(tmp_path, content, suffix, damage, message):
