@@ -95,6 +95,7 @@ class Store:
 
     def _locked(self) -> sqlite3.Connection:
         file = self.path.with_suffix(".lock")
+        _check_journal(file)
         try:
             lock = sqlite3.connect(file, timeout=0, isolation_level=None)
             lock.execute("BEGIN EXCLUSIVE")
@@ -196,8 +197,7 @@ def _reading(path: Path) -> Iterator[None]:
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 
-def _opened(path: Path, mode: str = "mode=rwc") -> sqlite3.Connection:
-    """Connect to a file that may be a stranger's: it can neither run functions nor name others."""
+def _check_journal(path: Path) -> None:
     journal = path.with_name(path.name + "-journal")
     if journal.exists():
         with journal.open("rb") as file:
@@ -207,6 +207,11 @@ def _opened(path: Path, mode: str = "mode=rwc") -> sqlite3.Connection:
                     f"{journal} names other files, which no journal of jaxnet does: do not trust "
                     f"this folder. Remove that file to read the rest"
                 )
+
+
+def _opened(path: Path, mode: str = "mode=rwc") -> sqlite3.Connection:
+    """Connect to a file that may be a stranger's."""
+    _check_journal(path)
     store = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     try:
         store.execute("PRAGMA trusted_schema = OFF")
@@ -218,17 +223,21 @@ def _opened(path: Path, mode: str = "mode=rwc") -> sqlite3.Connection:
 
 
 def _check_tables(store: sqlite3.Connection) -> None:
-    """Raise ValueError unless what is read are tables: a view or a computed column runs on."""
-    for name in ("results", "rungs"):
-        kinds = store.execute(
-            "SELECT type, rootpage FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)
-        ).fetchall()
+    """Raise ValueError unless there are our tables and no more.
+
+    A view, a trigger, a computed column or an index of an expression are programs that run on.
+    """
+    found = store.execute(
+        "SELECT type, name, rootpage FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    ).fetchall()
+    if sorted((kind, name) for kind, name, root in found if root) != [
+        ("table", name) for name in sorted(_COLUMNS)
+    ] or len(found) != len(_COLUMNS):
+        raise ValueError(f"expected the tables {' and '.join(_COLUMNS)}, and nothing else")
+    for name, expected in _COLUMNS.items():
         columns = store.execute(f"PRAGMA table_xinfo({name})").fetchall()
-        expected = len(_COLUMNS[name])
-        if [kind for kind, root in kinds if root] != ["table"] or len(kinds) != 1:
-            raise ValueError(f"{name} is not a table")
-        if [c[1] for c in columns] != _COLUMNS[name] or any(c[6] for c in columns):
-            raise ValueError(f"{name} has other columns than the {expected} that jaxnet writes")
+        if [column[1] for column in columns] != expected or any(column[6] for column in columns):
+            raise ValueError(f"{name} has other columns than jaxnet writes")
 
 
 def _results(store: sqlite3.Connection) -> list[Result]:
