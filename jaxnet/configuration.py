@@ -399,7 +399,7 @@ def _integer(name: str, value: Any, *, lowest: int, highest: float | int = math.
         raise ConfigurationError(f"{name}: expected an integer, got {value!r}")
     integer = int(value)
     if not lowest <= integer <= highest:
-        open_ended = integer < lowest and highest in (MOST_ROWS, math.inf)  # the end is of no interest
+        open_ended = integer < lowest and highest in (MOST_ROWS, math.inf)
         limit = f"from {lowest} up" if open_ended else f"from {lowest} to {highest}"
         raise ConfigurationError(f"{name}: expected an integer {limit}, got {value!r}")
     return integer
