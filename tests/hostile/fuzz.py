@@ -48,7 +48,8 @@ from jaxnet.sweeps.run import Run, kept_network, plan_job
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
 
-SECONDS = 10.0  # for one file of some kilobytes, on a machine that does other work
+SECONDS = 10.0  # of work, for one file of some kilobytes
+WAITING = 60.0  # in all: of a machine that does other work, too
 MEMORY = 1 << 30  # beyond what the process has when it begins
 GROWTH = 600  # MB of resident memory, over all mutants of a reader
 
@@ -404,7 +405,8 @@ def fuzz(name, make, read, count, keep: Path):
         mutant = make(generator)
         (keep / "last").write_bytes(mutant)
         start = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, WAITING)
         try:
             read(mutant)
             found["read"] += 1
@@ -420,6 +422,7 @@ def fuzz(name, make, read, count, keep: Path):
                 (keep / f"{name.replace(' ', '_')}-{number}").write_bytes(mutant)
             found["faults"].setdefault(fault, number)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
         found["slowest"] = max(found["slowest"], round(time.perf_counter() - start, 3))
     found["seconds"] = round(time.perf_counter() - began, 1)
@@ -427,7 +430,8 @@ def fuzz(name, make, read, count, keep: Path):
 
 
 def main(count: int, chosen: list[str]) -> None:
-    signal.signal(signal.SIGALRM, ring)
+    for clock in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(clock, ring)
     keep = Path(os.environ.get("FUZZ_KEEP") or tempfile.mkdtemp())
     keep.mkdir(exist_ok=True)
     results = {}

@@ -77,7 +77,7 @@ from pathlib import Path
 sys.argv = ["", "0"]
 sys.path.insert(0, {str(FUZZ.parent)!r})
 import fuzz, signal
-signal.signal(signal.SIGALRM, fuzz.ring)
+signal.signal(signal.SIGPROF, fuzz.ring)
 fuzz.SECONDS = 0.2
 def swell(mutant): bytearray(1 << 40)
 def dawdle(mutant):
