@@ -24,7 +24,7 @@ from jaxnet.tensors import read_tensors, write_tensors
 from jaxnet.texts import parse_json
 
 # What a description that is not one of ours gives rise to, here and in JAX.
-DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
 
 ROWS = 1000  # images scored at once
 CONVOLUTION_ROWS = 100

@@ -115,6 +115,8 @@ class Stack:
     ) -> "Stack":
         """Return the stack whose `tensors` these are; KeyError or ValueError if they are not."""
         count, (begin, until) = len(configurations), tensors["span"].tolist()
+        if not 0 <= begin <= until <= schedule.evaluations[-1]:  # arrays are made of this length
+            raise ValueError(f"a span of steps {begin} to {until}")
         record = Record(count, begin, until, schedule.evaluations, schedule.stride)
         record.arrays = like_tree(record.arrays, tensors, "record")
         pasts = [

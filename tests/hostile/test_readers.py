@@ -29,7 +29,9 @@ from jaxnet.data.npy import read_npy
 from jaxnet.data.pickled import read_pickle
 from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
 from jaxnet.network import Network
-from jaxnet.sweeps.job import read_job
+from jaxnet.sweeps.checkpoint import Kept
+from jaxnet.sweeps.job import Job, read_job
+from jaxnet.sweeps.run import Run
 from jaxnet.sweeps.store import Store, read_store
 
 FUZZ = Path(__file__).with_name("fuzz.py")
@@ -149,7 +151,8 @@ def test_weights_of_a_million_million_entries(tmp_path):
         ("[grid]\nhidden = [[1000000000000]]", "hidden: expected an integer from 1 to 2147483647"),
         ("[grid]\nhidden = [[2000000000, 2000000000]]", "memory: one network"),
         ("[grid]\nl2 = " + "[" * 5000, "nested too deeply"),
-        (".".join("a" * 3000) + " = 1", "nested too deeply"),
+        (".".join("a" * 20_000) + " = 1", "nested too deeply"),  # takes 13 s and 2.3 GB to read
+        ("[" + " . ".join(["'a,='", '"\\"{\u2028"'] * 9000) + "]", "nested too deeply"),
         ("steps = 1" + "0" * 5000, "not valid toml"),
         ("\ufeff\x00", "not valid toml"),
     ],
@@ -159,6 +162,23 @@ def test_jobs_of_a_million_million_entries(tmp_path, text, message, capsys):
     path.write_text(text, encoding="utf-8")
     assert cli.main(["sweep", str(path), "--plan"]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_many_numbers_on_a_line_are_no_key(tmp_path):
+    values = [k / 1000 for k in range(1, 300)]
+    (tmp_path / "job.toml").write_text(f"[grid]\nlearning_rate = [\n{values}".replace("[0", "0", 1))
+    assert read_job(tmp_path / "job.toml").space.count == 299
+
+
+def test_a_stack_of_a_million_million_steps(tmp_path):
+    """Of a span of steps arrays are made, and 8 bytes can say any."""
+    data = jaxnet.data.load("fashion-mnist-mini")
+    job = Job(jaxnet.grid(l2=[0.0]), steps=9, settings={"hidden": (2,)}, train=50, validation=20)
+    run = Run(job, data, None, None, None, 1, "mean", None)
+    kept = Kept(tmp_path / "none", run.keys, (2,), False, True, 1, 0, 9)
+    for span in ([0, 10**12], [-(10**12), 9], [9, 0]):
+        with pytest.raises(ValueError, match="a span of steps"):
+            run._restored(kept, {"span": np.array(span)})
 
 
 def test_axes_that_multiply_to_a_million_million(tmp_path):
