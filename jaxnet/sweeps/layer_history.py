@@ -34,7 +34,7 @@ class LayerHistory:
     @property
     def ratio(self) -> Float[np.ndarray, "looks layers"]:
         """Update over weight, by layer; NaN for weights that are all zero."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             return np.where(self.weight > 0, self.update / self.weight, np.nan)
 
     def then(self, later: "LayerHistory") -> "LayerHistory":
