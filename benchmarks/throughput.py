@@ -132,21 +132,21 @@ def _sweeps(smoke: bool) -> tuple[Cluster, list[dict[str, Any]]]:
     def sweep(count: int, memory: float | None = None) -> object:
         return jaxnet.sweep(_space(count), data, steps=steps, memory=memory, **SETTINGS)
 
-    sizes, points, first = (2, 4) if smoke else (8, 32, 128), {}, []
+    sizes, points, first = (2, 4) if smoke else (4, 16, 64), {}, []
     for size in sizes:
         first.append(_seconds(lambda size=size: sweep(size), 1))
-        points[size] = _seconds(lambda size=size: sweep(size), 1 if smoke else 5)
+        points[size] = _seconds(lambda size=size: sweep(size), 1)
     fixed, each = line(points)
     compile_ = max(0.0, float(np.median(np.array(first) - np.array([*points.values()]))))
     node = Cluster(fixed / steps, each / steps, steps, 0.0, 0.0, 0.0)
     rows = []
-    for share, count in ((2, 4),) if smoke else ((32, 512), (64, 256)):
+    for share, count in ((2, 4),) if smoke else ((16, 128), (32, 128)):
         whole = jaxnet.plan(_space(count), data, steps=steps, **SETTINGS)
         memory = whole.bytes / share
         planned = jaxnet.plan(_space(count), data, steps=steps, memory=memory, **SETTINGS)
         chunk = planned.groups[0].chunks[0].size
         sweep(count, memory)  # compile
-        seconds = _seconds(lambda c=count, m=memory: sweep(c, m), 1 if smoke else 3)
+        seconds = _seconds(lambda c=count, m=memory: sweep(c, m), 1)
         paper = forecast(node, count, 1, chunk)
         rows.append(
             _row(
@@ -190,7 +190,7 @@ def _driver(folder: Path, smoke: bool) -> dict[str, float]:
 
 def _slept(here: Cluster, folder: Path, nodes: int, failures: float, smoke: bool) -> dict[str, Any]:
     """Return how fast a driver is whose nodes sleep, beside model and simulation."""
-    chunk, chunks, sleeping = (5, 3, 0.01) if smoke else (100, 96, 0.1)
+    chunk, chunks, sleeping = (5, 3, 0.01) if smoke else (100, 48, 0.1)
     cluster = replace(
         here, step_fixed=sleeping, step_each=0.0, steps=1, compile=0.0, failures=failures
     )
