@@ -10,6 +10,8 @@ from safetensors.numpy import save
 
 from jaxnet.errors import DataError, RunFolderError
 
+PARTIAL = ".partial"
+
 
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
@@ -19,7 +21,7 @@ def write_tensors(
     The new file is written beside the old one and renamed over it: whatever happens on the way,
     `path` holds one of the two.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     partial.unlink(missing_ok=True)  # were it a link, the file that it points to would be written
     whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
@@ -27,6 +29,12 @@ def write_tensors(
         os.replace(partial, path)
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error}") from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write in a folder."""
+    for path in folder.glob("*" + PARTIAL):
+        path.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

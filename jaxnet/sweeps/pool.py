@@ -6,9 +6,11 @@ from pathlib import Path
 from jaxnet.configuration import Configuration
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept, find_kept, restore
 from jaxnet.sweeps.prepared import PreparedData
+from jaxnet.sweeps.results import NETWORKS
 from jaxnet.sweeps.stack import Saved, Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import load_saved, saved_step
+from jaxnet.tensors import remove_partial
 
 Make = Callable[..., Stack]
 
@@ -22,6 +24,9 @@ class Pool:
 
     def __init__(self, folder: Path | None, make: Make) -> None:
         self._make = make
+        if folder is not None:
+            for place in (folder, folder / NETWORKS):
+                remove_partial(place)
         self.kept: list[Kept] = [] if folder is None else list(find_kept(folder))
         self._folder = folder
         self._places: dict[str, tuple[Stack | Kept, int]] = {}
