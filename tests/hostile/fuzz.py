@@ -268,7 +268,7 @@ def subjects(files: Files):
         if name == kept.stem
     )
     single_run = Run(files.job, files.data, RunFolder(files.swept), None, None, 1, "mean", None)
-    prepared = single_run._data(configuration.structure)
+    prepared = single_run.data_for(configuration.structure)
 
     def resume(path):
         saved_step(path)
