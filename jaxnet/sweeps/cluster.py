@@ -4,9 +4,11 @@
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jaxnet.errors import ConfigurationError
 
@@ -74,9 +76,10 @@ def connected(cluster: Ray) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    own = {} if cluster.address else {"include_dashboard": False}  # of a cluster that is started
+    # Of a cluster that is started.
+    own: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
     try:
-        ray.init(cluster.address, logging_level="ERROR", log_to_driver=False, **own)
+        ray.init(cluster.address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigurationError(
             f"on: cannot connect to Ray {cluster.address or ''}: {error}. Does the cluster run "

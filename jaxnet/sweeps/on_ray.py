@@ -68,7 +68,9 @@ class OnRay:
         self._gpus = self._gpus_each()
         self._asked = memory
         self._memory = memory if memory is not None else self._share()
-        self._leg = ray.remote(run_leg).options(num_returns=2, max_retries=0, **self._resources())
+        self._leg: Any = ray.remote(run_leg).options(
+            num_returns=2, max_retries=0, **self._resources()
+        )
         self._run_name, self._names = uuid.uuid4().hex, {}
         self._data: dict[Any, tuple[Any, Any]] = {}
         self._pixels: list[tuple[bool, Any]] = []
