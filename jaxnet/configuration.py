@@ -55,6 +55,7 @@ class Structure:
     uses_clipping: bool = False  # derived from clip_norm; not a setting
     uses_augmentation: bool = False  # derived from flip and shift; not a setting
     padded: bool = False  # hidden layers held wider than they are; not a setting
+    pieces: int = 0  # that the hidden layers of a program are cut into, if any; not a setting
     loss: str = "softmax"
     l2_convention: str = "half"
     init: str = "he"
@@ -126,7 +127,7 @@ OWN_SETTINGS = (
     *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
     *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
 )
-DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "arguments")
+DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "pieces", "arguments")
 
 MOST_LAYERS = 1000
 MOST_ROWS = 2**31 - 1  # rows, columns and steps are counted in int32

@@ -8,19 +8,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnet.augmentation import augment
-from jaxnet.compose import Layer
+from jaxnet.compose import Layer, serial
 from jaxnet.configuration import Structure
 from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Shape, Tree
-from jaxnet.models import LossAndGrad, fully_connected, inception_resnet, loss_and_grad
+from jaxnet.losses import l2_penalty
+from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
 from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.pieces import Total, sum_scores
 
 
 def build_model(
-    structure: Structure, numbers: dict[str, Any], input_shape: Shape, classes: int
+    structure: Structure,
+    numbers: dict[str, Any],
+    input_shape: Shape,
+    classes: int,
+    total: Total | None = None,
 ) -> Layer:
-    """Return the network of a structure; `numbers` may be traced."""
+    """Return the network of a structure; `numbers` may be traced.
+
+    `total` sums over the pieces of a network, where it is in pieces (see `jaxnet.pieces`).
+    """
     if structure.is_convolutional:
         return inception_resnet(
             classes,
@@ -34,7 +43,7 @@ def build_model(
     widths = None
     if structure.padded:
         widths = [numbers[width_name(i)] for i in range(len(structure.hidden))]
-    return fully_connected(
+    *layers, head = fully_connected_layers(
         structure.hidden,
         classes,
         activation=structure.activation,
@@ -45,6 +54,7 @@ def build_model(
         widths=widths,
         dtype=parameter_dtype(structure),
     )
+    return serial(*layers, head if total is None else sum_scores(head, total))
 
 
 def width_name(layer: int) -> str:
@@ -61,12 +71,19 @@ class Learner(NamedTuple):
 
 
 def make_learner(
-    structure: Structure, numbers: dict[str, Any], input_shape: Shape, classes: int
+    structure: Structure,
+    numbers: dict[str, Any],
+    input_shape: Shape,
+    classes: int,
+    total: Total | None = None,
 ) -> Learner:
-    """Return the learner of a structure: jaxnet's own networks, or the model of a user."""
+    """Return the learner of a structure: jaxnet's own networks, or the model of a user.
+
+    Or the learner of one piece of a network, if there is a `total` over its pieces.
+    """
     if structure.model is not None:
         return _foreign_learner(structure.model, dict(structure.arguments), numbers, input_shape)
-    model = build_model(structure, numbers, input_shape, classes)
+    model = build_model(structure, numbers, input_shape, classes, total)
 
     def inputs(x):
         return x.reshape(x.shape[0], *input_shape)
@@ -80,7 +97,7 @@ def make_learner(
         if structure.uses_augmentation:
             key, own = jax.random.split(key)
             x = augment(own, x, flip=numbers["flip"], shift=numbers["shift"])
-        return loss_and_grad(
+        result = loss_and_grad(
             model,
             params,
             state,
@@ -89,10 +106,15 @@ def make_learner(
             key=key,
             loss=structure.loss,
             label_smoothing=numbers["label_smoothing"],
-            l2=numbers["l2"],
+            l2=numbers["l2"] if total is None else 0.0,
             l2_convention=structure.l2_convention,
             backward=structure.backward,
         )
+        if total is None:
+            return result
+        penalty, of_penalty = l2_penalty(params, numbers["l2"], convention=structure.l2_convention)
+        grads = jax.tree.map(jnp.add, result.grads, of_penalty)
+        return result._replace(loss=result.loss + total(penalty), grads=grads)
 
     def scores(params, state, x):
         return model.forward(params, state, inputs(x), key=None, train=False)[0]

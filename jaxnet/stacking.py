@@ -22,6 +22,9 @@ Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
 
 SHARED_INPUT = ("affine_1", "w")
 
+NETWORKS = "networks"
+"""The name of the configuration axis within the function of one network, side by side."""
+
 
 def config_axes(stack: Any) -> Any:
     """Return the configuration axis of each leaf of a stack, the `in_axes` of `jax.vmap`."""
@@ -49,7 +52,7 @@ def over_networks(
     The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
     """
     if not in_turn:
-        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)
+        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)
 
     def mapped(*arguments):
         own = [i for i, axes in enumerate(in_axes) if axes is not None]

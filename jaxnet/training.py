@@ -9,7 +9,7 @@ seed each.
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +22,10 @@ from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.correlation import networks_in_turn
 from jaxnet.layers.layer import Shape, Tree
-from jaxnet.learner import make_learner
+from jaxnet.learner import make_learner, width_name
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
+from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
 from jaxnet.stacking import Devices, config_axes, over_devices, over_networks, to_stack
 
@@ -139,7 +140,7 @@ def make_train(
         structure, batch_size=1, loss="softmax", l2_convention="half", schedule="constant"
     )
     return Train(
-        _make_init(network, input_shape, classes, shared, devices),
+        _make_init(dataclasses.replace(network, pieces=0), input_shape, classes, shared, devices),
         _make_advance(structure, input_shape, classes, shared, devices),
         _make_evaluate(network, input_shape, classes, devices),
     )
@@ -222,6 +223,18 @@ def _axes(state: TrainState) -> TrainState:
     return TrainState(None, config_axes(state.members))  # pyright: ignore[reportArgumentType]
 
 
+def _cut(
+    structure: Structure, members: Member, numbers: Numbers
+) -> tuple[Pieces | None, Member, dict[str, Float[Array, "places"]]]:
+    """Return networks and their numbers as they lie side by side within a program."""
+    if not structure.pieces:
+        return None, members, numbers
+    width = width_name(0)
+    pieces = Pieces.cut(numbers[width], structure.hidden[0], structure.pieces)
+    own = {name: value[pieces.owner] for name, value in numbers.items()}
+    return pieces, pieces.split(members), own | {width: pieces.width}
+
+
 def _make_advance(
     structure: Structure,
     input_shape: Shape,
@@ -229,13 +242,13 @@ def _make_advance(
     shared: bool,
     devices: Devices,
 ) -> jax.stages.Wrapped:
-    dtype = parameter_dtype(structure)
+    dtype, learns = parameter_dtype(structure), piece_of(structure)
 
-    def member_step(member, numbers, x, labels, key, step, total_steps, steps_per_epoch):
+    def member_step(total, member, numbers, x, labels, key, step, total_steps, steps_per_epoch):
         schedule = SCHEDULES[structure.schedule].build(
             numbers, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )
-        learner = make_learner(structure, numbers, input_shape, classes)
+        learner = make_learner(learns, numbers, input_shape, classes, total)
         result = learner.loss_and_grad(member.params, member.state, x, labels, key)
         grads = result.grads
         if structure.uses_clipping:
@@ -263,9 +276,12 @@ def _make_advance(
 
     def advance_stack(state, numbers, seed, data, examples, steps, total_steps):
         steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
-        axes = config_axes(state.members)
+        networks = numbers["learning_rate"].shape[0]
+        pieces, members, numbers = _cut(structure, state.members, numbers)
+        total = None if pieces is None else pieces.total
+        axes = config_axes(members)
         stack_step = over_networks(
-            member_step,
+            partial(member_step, total),
             (axes, 0, own, own, own, *[None] * 3),
             (axes, 0),
             in_turn=structure.is_convolutional and networks_in_turn(),
@@ -285,11 +301,17 @@ def _make_advance(
                 total_steps,
                 steps_per_epoch,
             )
+            if pieces is not None:
+                measured = jax.tree.map(pieces.of_networks, measured)
             metrics = jax.tree.map(lambda all, one: all.at[i].set(one), metrics, measured)
             return TrainState(step + 1, members), metrics
 
-        empty = jnp.zeros((MOST_STEPS, numbers["learning_rate"].shape[0]), dtype)
-        return lax.fori_loop(jnp.int32(0), steps, body, (state, Metrics(empty, empty)))
+        empty = jnp.zeros((MOST_STEPS, networks), dtype)
+        begin = (TrainState(state.step, members), Metrics(empty, empty))
+        state, metrics = lax.fori_loop(jnp.int32(0), steps, body, begin)
+        if pieces is not None:
+            state = state._replace(members=pieces.join(state.members))
+        return state, metrics
 
     def advance(state, numbers, seed, *common):
         in_axes = (_axes(state), 0, own, *[None] * len(common))
@@ -304,15 +326,18 @@ def _make_evaluate(
     structure: Structure, input_shape: Shape, classes: int, devices: Devices
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     in_turn = structure.is_convolutional and networks_in_turn()
+    learns = piece_of(structure)
 
-    def member_scores(member, numbers, x):
-        learner = make_learner(structure, numbers, input_shape, classes)
+    def member_scores(total, member, numbers, x):
+        learner = make_learner(learns, numbers, input_shape, classes, total)
         return learner.scores(member.params, member.state, x)
 
     def evaluate_stack(state, numbers, data, start, stop):
         networks = numbers["learning_rate"].shape[0]
-        axes = (config_axes(state.members), 0, None)
-        score_stack = over_networks(member_scores, axes, 0, in_turn=in_turn)
+        pieces, members, numbers = _cut(structure, state.members, numbers)
+        total = None if pieces is None else pieces.total
+        axes = (config_axes(members), 0, None)
+        score_stack = over_networks(partial(member_scores, total), axes, 0, in_turn=in_turn)
         at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
         if structure.is_convolutional:
@@ -324,14 +349,16 @@ def _make_evaluate(
             inside = rows < stop
             rows = jnp.minimum(rows, stop - 1)
             x = data.gather(rows, parameter_dtype(structure))
-            scores = score_stack(state.members, numbers, x)
+            scores = score_stack(members, numbers, x)
+            if pieces is not None:
+                scores = pieces.of_networks(scores)
             hits = (_predict(scores) == data.labels[rows][None, :]) & inside[None, :]
             finite &= jnp.isfinite(scores).all(axis=(1, 2))
             return correct + hits.sum(axis=1, dtype=jnp.int32), finite
 
-        pieces = (stop - start + at_once - 1) // at_once
+        rounds = (stop - start + at_once - 1) // at_once
         none = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
-        return lax.fori_loop(jnp.int32(0), pieces, body, none)
+        return lax.fori_loop(jnp.int32(0), rounds, body, none)
 
     def evaluate(state, numbers, *common):
         in_axes = (_axes(state), 0, *[None] * len(common))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.errors import DataError
+from jaxnet.pieces import pieces_of
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.tensors import read_metadata, read_tensors, write_tensors
@@ -28,6 +29,7 @@ class Kept:
     keys: list[str]
     hidden: tuple[int, ...]
     padded: bool
+    pieces: int
     shared: bool
     size: int  # how many networks it began with
     devices: int  # that they were divided among
@@ -37,11 +39,13 @@ class Kept:
     def check(self) -> None:
         """Raise ValueError for what no stack is."""
         keys = isinstance(self.keys, list) and all(isinstance(key, str) for key in self.keys)
-        numbers = [*self.hidden, self.size, self.step, self.end]
+        numbers = [*self.hidden, self.pieces, self.size, self.step, self.end]
         if not keys or not self.keys or any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a stack of no networks, or of no size")
         if 0 in (*self.hidden, self.size) or {type(self.padded), type(self.shared)} != {bool}:
             raise ValueError("a stack of no width")
+        if self.pieces > self.size * pieces_of(self.hidden):  # arrays are made of this length
+            raise ValueError(f"a stack of {self.pieces} pieces")
 
     @property
     def in_flight(self) -> bool:
@@ -78,6 +82,7 @@ class Checkpoint:
             self.keys,
             structure.hidden,
             structure.padded,
+            structure.pieces,
             task.shared,
             task.size,
             task.devices,

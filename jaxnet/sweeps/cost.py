@@ -1,5 +1,6 @@
 """What a network costs: the work of a step, and memory."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
 from jaxnet.learner import build_model, width_name
 from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.pieces import piece_of, pieces_of
 from jaxnet.training import CONVOLUTION_ROWS, DeviceData, make_train
 
 Shape = tuple[int, ...]
@@ -40,6 +42,19 @@ def step_flops(
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
+def stack_flops(
+    structure: Structure,
+    numbers: tuple[str, ...],
+    input_shape: Shape,
+    classes: int,
+    networks: int,
+) -> float:
+    """Return the same of so many networks side by side, in pieces or not."""
+    if structure.pieces:
+        return structure.pieces * step_flops(piece_of(structure), numbers, input_shape, classes)
+    return networks * step_flops(structure, numbers, input_shape, classes)
+
+
 def estimated_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
     """Return `network_bytes`, or of convolutions twice what forward leaves for backward."""
     if structure.is_convolutional:
@@ -56,6 +71,8 @@ def network_bytes(structure: Structure, features: int, classes: int) -> int:
     sizes = layer_sizes(structure, features, classes)
     parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
     activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
+    if structure.pieces:  # which are there beside the networks that they are of
+        parameters *= 2
     return (8 if structure.precision == "float64" else 4) * (6 * parameters + 6 * activations)
 
 
@@ -131,6 +148,9 @@ def _lowered(
     networks: int,
 ) -> tuple[Any, DeviceData]:
     """Return the training program of so many networks, not compiled, and the data it is for."""
+    if structure.pieces:  # as many as there may be
+        pieces = networks * pieces_of(structure.hidden)
+        structure = dataclasses.replace(structure, pieces=pieces)
     program = make_train(structure, input_shape, classes, shared=shared)
     widths = [width_name(i) for i in range(len(structure.hidden) if structure.padded else 0)]
     rows, features = 1000, math.prod(input_shape)  # the rows are only gathered from

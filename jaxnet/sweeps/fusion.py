@@ -1,4 +1,4 @@
-"""What is fused into one program: widths by padding with zeros, seeds by minibatches of their own.
+"""What is fused into one program: widths by zeros or pieces, seeds by minibatches of their own.
 
 What decides is nominal costs and no clock: the same sweep is planned alike every time, on which
 results that agree bit by bit depend.
@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from jaxnet.configuration import Configuration, Structure
-from jaxnet.sweeps.cost import step_flops
+from jaxnet.pieces import can_be_cut, pieces_of
+from jaxnet.sweeps.cost import stack_flops
 
 # (products in FLOP/s, seconds to compile a program, seconds of a step whatever its products)
 NOMINAL = {"cpu": (2e11, 1.5, 1e-4), "gpu": (3e13, 4.0, 5e-5)}
@@ -90,11 +91,14 @@ def bucket(
     steps: int,
     input_shape: tuple[int, ...],
     classes: int,
+    *,
+    in_pieces: bool = False,
 ) -> dict[Structure, list[int]]:
     """Return the structures to compile for a family, and who trains in each.
 
     Widths are rounded up to a ladder of constant ratio, the one that costs the least time: fine
-    ladders compile more programs, coarse ones multiply more zeros.
+    ladders compile more programs, coarse ones multiply more zeros. Or they are cut into pieces, if
+    that is allowed, possible and costs less: one program, and zeros in each last piece only.
     """
     if len(members) == 1:
         return {structure: list(ids) for structure, ids in members.items()}
@@ -103,11 +107,22 @@ def bucket(
     def cost(cells: Mapping[Structure, Sequence[int]]) -> float:
         seconds = 0.0
         for structure, ids in cells.items():
-            work = step_flops(structure, (), input_shape, classes) * len(ids)
+            work = stack_flops(structure, (), input_shape, classes, len(ids))
             seconds += compiling + steps * (per_step + work / rate)
         return seconds
 
-    return min((_cells(members, ratio) for ratio in RATIOS), key=cost)
+    ways = [_cells(members, ratio) for ratio in RATIOS]
+    if in_pieces and can_be_cut(next(iter(members))):
+        ways.append(_in_pieces(members))
+    return min(ways, key=cost)
+
+
+def _in_pieces(members: Mapping[Structure, Sequence[int]]) -> dict[Structure, list[int]]:
+    widths = [structure.hidden[0] for structure, ids in members.items() for _ in ids]
+    key = dataclasses.replace(
+        next(iter(members)), hidden=(max(widths),), padded=True, pieces=pieces_of(widths)
+    )
+    return {key: sorted(i for ids in members.values() for i in ids)}
 
 
 def _cells(members: Mapping[Structure, Sequence[int]], ratio: float) -> dict[Structure, list[int]]:

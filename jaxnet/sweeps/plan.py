@@ -3,9 +3,9 @@
 A group is what one program can train: configurations of one structure. They share minibatches
 where they share the seed; small networks of many seeds train together all the same, each on its
 own minibatches. Hidden layers of different widths are held as wide as the widest and padded with
-zeros where that costs less time than another program. A group too large for the memory, or of more
-activations than caches hold, is cut into chunks of equal size, the last one filled up, so that all
-run one compilation.
+zeros where that costs less time than another program, or lie side by side in pieces of one width.
+A group too large for the memory, or of more activations than caches hold, is cut into chunks of
+equal size, the last one filled up, so that all run one compilation.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from typing import Any
 
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.custom_model import Model
-from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, step_flops
+from jaxnet.pieces import PIECE, pieces_of
+from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, stack_flops, step_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import (
     bucket,
@@ -151,7 +152,7 @@ class Plan:
         """Return groups, chunks, programs, memory and work as a table."""
         if not self.groups:
             return "Nothing is left to train."
-        shown = [name for name in self.split_by if name != "padded"] or _usual(self.groups[0])
+        shown = self.split_by or _usual(self.groups[0])
         divided = ["devices"] if any(group.devices > 1 for group in self.groups) else []
         header = [*shown, "networks", "at once", *divided, "chunks", "as arrays", "MB", "TFLOP"]
         rows = [
@@ -189,7 +190,15 @@ class Plan:
         reasons = ["All share one program."]
         if len(self.groups) > 1:
             reasons = [f"Split by {', '.join(shown)}: each combination is a group of its own."]
-        padded = [group for group in self.groups if group.structure.padded]
+        cut = [group for group in self.groups if group.structure.pieces]
+        if cut:
+            share = max(group.waste for group in cut)
+            reasons.append(
+                f"Hidden widths are cut into pieces of {PIECE} units side by side in "
+                f"{_count(len(cut), 'group')}, the last ones filled up with zeros (at most "
+                f"{share:.0%} of a group's work): cheaper here than as wide as the widest."
+            )
+        padded = [g for g in self.groups if g.structure.padded and not g.structure.pieces]
         if padded:
             share = max(group.waste for group in padded)
             reasons.append(
@@ -232,10 +241,12 @@ def make_plan(
     halving: Halving | None = None,
     units: int = 0,
     scored: int = 0,
+    in_pieces: bool = True,
 ) -> Plan:
     """Return how to train these configurations, each chunk within the memory.
 
     `ids` are those to train (default: all); number i goes on from step begins[i] (default: 0).
+    Without `in_pieces` networks train in programs that serve any mixture of widths up to theirs.
     """
     ids = range(len(configurations)) if ids is None else ids
     begins = [0] * len(configurations) if begins is None else begins
@@ -252,9 +263,21 @@ def make_plan(
             )
             for structure, i in members.items()
         }
-        for structure, inside in bucket(members, flops, steps, input_shape, classes).items():
+        together = sorted(i for some in members.values() for i in some)
+        least = min(flops.values())
+        alone = devices_for(len(together), least, capacity.devices, capacity.asked) == 1
+        shared = all(shared for _, shared in by_seed(together, configurations, least))
+        cells = bucket(
+            members,
+            flops,
+            steps,
+            input_shape,
+            classes,
+            in_pieces=in_pieces and halving is None and alone and shared,
+        )
+        for structure, inside in cells.items():
             numbers = tuple(configurations[inside[0]].numbers)
-            each = step_flops(structure, numbers, input_shape, classes)
+            each = stack_flops(structure, numbers, input_shape, classes, len(inside)) / len(inside)
             needed = sum(flops[configurations[i].structure] for i in inside)
             waste = 1 - needed / (each * len(inside)) if structure.padded else 0.0
             for some, shared in by_seed(inside, configurations, each):
@@ -315,6 +338,13 @@ def _group(
     chunks = tuple(
         Chunk(tuple(ids[start : start + size]), size) for start in range(0, len(ids), size)
     )
+    if structure.pieces:
+        widths = [[configurations[i].structure.hidden[0] for i in chunk.ids] for chunk in chunks]
+        filled = [own + [own[-1]] * (size - len(own)) for own in widths]
+        structure = dataclasses.replace(structure, pieces=max(map(pieces_of, filled)))
+        needed = (1 - waste) * flops
+        flops = stack_flops(structure, names, input_shape, classes, size) / size
+        waste = 1 - needed / flops
     numbers = [configurations[i].numbers for i in ids]
     traced = [name for name in names if len({n[name] for n in numbers}) > 1]
     if structure.padded:
@@ -328,7 +358,7 @@ def _group(
 
 
 def _static(group: Group) -> dict[str, Any]:
-    hidden = {"arguments", "padded"}
+    hidden = {"arguments", "padded", "pieces"}
     fields = [f.name for f in dataclasses.fields(Structure) if f.name not in hidden]
     values = {name: getattr(group.structure, name) for name in fields}
     values |= dict(group.structure.arguments)

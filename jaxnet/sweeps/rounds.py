@@ -44,6 +44,8 @@ def check_round(job: Job, data: DataSet, memory: float | int | None) -> None:
 class Rounds(Run):
     """The configurations asked for so far; `most` is how many networks a round has at most."""
 
+    in_pieces = False  # the next round has other widths
+
     def __init__(
         self,
         job: Job,
@@ -75,7 +77,8 @@ class Rounds(Run):
     def work_from(self, first: int) -> float:
         """Return the products of what is still to train of those."""
         ids = self._missing(range(first, len(self.configurations)))
-        return plan_job(self.job, self.data, memory=self.memory, ids=ids).flops
+        plan = plan_job(self.job, self.data, memory=self.memory, ids=ids, in_pieces=False)
+        return plan.flops
 
     def finish(self, started: float) -> SweepResult:
         """Return what was found, and complete the folder."""

@@ -73,10 +73,11 @@ def plan_job(
     begins: Sequence[int] | None = None,
     devices: int | None = None,
     capacity: Capacity | None = None,
+    in_pieces: bool = True,
 ) -> Plan:
     """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
 
-    `capacity` is that of other processes than this one.
+    `capacity` is that of other processes than this one; `in_pieces` see `make_plan`.
     """
     splits, configurations = job.split(data), job.configurations()
     capacity = capacity or capacity_here(memory, devices)
@@ -92,6 +93,7 @@ def plan_job(
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * len(splits.validation) + len(splits.train),
+        in_pieces=in_pieces,
     )
     for group in found.groups:
         if memory is not None and group.bytes_per_network > memory:
@@ -184,6 +186,8 @@ def kept_network(folder: Path | str, id: int) -> Network:
 class Run:
     """A job on its way: what was found so far, in memory and, if there is one, in its folder."""
 
+    in_pieces = True  # whether plans may cut hidden layers into pieces, see `make_plan`
+
     def __init__(
         self,
         job: Job,
@@ -261,6 +265,7 @@ class Run:
             ids=ids,
             begins=begins,
             capacity=self.place.capacity(),
+            in_pieces=self.in_pieces,
         )
 
     def keys_of(self, ids: Iterable[int]) -> list[str]:
@@ -460,7 +465,7 @@ class Run:
         """Return the stack of a file; KeyError for configurations that are not of this job."""
         members = [self.configurations[self.places[key]] for key in kept.keys]
         structure = dataclasses.replace(
-            members[0].structure, hidden=kept.hidden, padded=kept.padded
+            members[0].structure, hidden=kept.hidden, padded=kept.padded, pieces=kept.pieces
         )
         task = Task(
             structure,
@@ -475,7 +480,7 @@ class Run:
 
     def _structure(self, kept: Kept) -> Structure:
         own = self.configurations[self.places[kept.keys[0]]].structure
-        return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded)
+        return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded, pieces=kept.pieces)
 
     def data_for(self, structure: Structure, devices: int = 1) -> PreparedData:
         """Return the data of a structure on so many devices of this process."""

@@ -5,6 +5,7 @@ leave it when the rest fits into half the places: the next smaller program. Each
 column, its place in the chunk, under which its record stays.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +19,9 @@ import numpy as np
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.learner import width_name
 from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.pieces import pieces_of
 from jaxnet.stacking import config_axes, crop, place, take_member, to_stack
-from jaxnet.sweeps.cost import step_flops
+from jaxnet.sweeps.cost import stack_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.pace import Pace
@@ -164,7 +166,7 @@ class Stack:
     def program(self) -> Any:
         """The compiled functions, see `jaxnet.training.make_train`."""
         return make_train(
-            self.structure,
+            self._structure,
             self.data.input_shape,
             self.data.classes,
             shared=self.shared,
@@ -189,6 +191,13 @@ class Stack:
             for i in range(len(self.structure.hidden)):
                 widths = [c.structure.hidden[i] for c in members]
                 self._numbers[width_name(i)] = jnp.asarray(widths, dtype)
+        self._structure = self.structure
+        if self.structure.pieces:
+            needed = pieces_of([c.structure.hidden[0] for c in members])
+            if needed > self.structure.pieces:
+                raise ValueError(f"{self.structure.pieces} pieces, and networks of {needed}")
+            if 2 * needed <= self.structure.pieces:  # or the program with room to spare serves
+                self._structure = dataclasses.replace(self.structure, pieces=needed)
         seeds = [c.seed for c in members]
         self._seed = jnp.uint32(seeds[0]) if self.shared else jnp.asarray(seeds, jnp.uint32)
 
@@ -200,8 +209,8 @@ class Stack:
     @property
     def flops_per_step(self) -> float:
         """The products of one network's step."""
-        numbers, data = tuple(self.configurations[0].numbers), self.data
-        return step_flops(self.structure, numbers, data.input_shape, data.classes)
+        numbers, data, size = tuple(self.configurations[0].numbers), self.data, self.size
+        return stack_flops(self.structure, numbers, data.input_shape, data.classes, size) / size
 
     @property
     def running(self) -> np.ndarray:

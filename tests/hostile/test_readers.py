@@ -175,10 +175,16 @@ def test_a_stack_of_a_million_million_steps(tmp_path):
     data = jaxnet.data.load("fashion-mnist-mini")
     job = Job(jaxnet.grid(l2=[0.0]), steps=9, settings={"hidden": (2,)}, train=50, validation=20)
     run = Run(job, data, None, None, None, 1, "mean", None)
-    kept = Kept(tmp_path / "none", run.keys, (2,), False, True, size=1, devices=1, step=0, end=9)
+    kept = Kept(tmp_path / "none", run.keys, (2,), False, 0, True, 1, devices=1, step=0, end=9)
     for span in ([0, 10**12], [-(10**12), 9], [9, 0]):
         with pytest.raises(ValueError, match="a span of steps"):
             run._restored(kept, {"span": np.array(span), "columns": np.array([0])})
+
+
+def test_a_stack_of_a_million_million_pieces(tmp_path):
+    with pytest.raises(ValueError, match="a stack of 1000000000000 pieces"):
+        Kept(tmp_path, ["a"], (200,), True, 10**12, True, 4, devices=1, step=0, end=9).check()
+    Kept(tmp_path, ["a"], (200,), True, 16, True, 4, devices=1, step=0, end=9).check()
 
 
 def test_axes_that_multiply_to_a_million_million(tmp_path):

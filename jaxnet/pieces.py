@@ -1,0 +1,159 @@
+"""Two-layer networks of different widths side by side, without the zeros of one common width.
+
+The hidden layer of every network is cut into pieces of PIECE units, the last one filled up with
+zeros, and the pieces of all networks lie side by side as networks do in a stack: one product for
+them all. A piece is a two-layer network by itself but in one thing, that its scores are those of
+its network: the sum over its pieces. Then its loss is that of the network, and so are its
+gradients. The bias of the scores is every piece's, the same in all.
+
+Between two calls of a program the networks lie as any others do, padded to the widest.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int32
+
+from jaxnet.compose import Layer
+from jaxnet.configuration import Structure
+from jaxnet.layers.products import product
+from jaxnet.stacking import NETWORKS, config_axes
+
+Total = Callable[[Array], Array]
+
+# Milliseconds a step of 200 widths from 10 to 399 on [200, 784], beside other work, by units of a
+# piece: 16: 371; 32: 349; 64: 341; 100: 383; 128: 396.
+PIECE = 64
+
+SCORES_BIAS = ("affine_2", "b")
+
+
+def pieces_of(widths: Sequence[int]) -> int:
+    """Return into how many pieces hidden layers of these widths are cut.
+
+    >>> pieces_of([10, 64, 65])
+    4
+    """
+    return sum(-(-width // PIECE) for width in widths)
+
+
+def piece_of(structure: Structure) -> Structure:
+    """Return the structure of one piece of a network in pieces; of another, its own."""
+    return (
+        dataclasses.replace(structure, hidden=(PIECE,), pieces=0) if structure.pieces else structure
+    )
+
+
+def can_be_cut(structure: Structure) -> bool:
+    """Whether pieces are to one another as units are: nothing but the scores is of all of them.
+
+    Not so the mean of a layernorm, a mask of dropout drawn for all units, the norm of a gradient;
+    images that every network augments otherwise are inputs of its own.
+    """
+    return (
+        structure.model is None
+        and not structure.is_convolutional
+        and len(structure.hidden) == 1
+        and structure.norm in ("none", "batch")
+        and structure.backward == "manual"
+        and not callable(structure.optimizer)
+        and not structure.uses_dropout
+        and not structure.uses_clipping
+        and not structure.uses_augmentation
+    )
+
+
+class Pieces(NamedTuple):
+    """How P pieces make K networks of at most `units` hidden units, M pieces or fewer each."""
+
+    owner: Int32[Array, "pieces"]  # the network
+    source: Int32[Array, "pieces"]  # the place in K·M; K·M: a piece of nothing, to fill up
+    width: Float[Array, "pieces"]  # how many of its units are the network's
+    slots: Int32[Array, "k most"]  # the pieces of each network; P: none
+    units: int
+
+    @classmethod
+    def cut(cls, widths: Float[Array, "k"], units: int, pieces: int) -> "Pieces":
+        """Return the pieces of networks of these widths, which may be traced."""
+        most, networks = -(-units // PIECE), widths.shape[0]
+        each = jnp.ceil(widths / PIECE).astype(jnp.int32)
+        ends = jnp.cumsum(each, dtype=jnp.int32)
+        first = ends - each
+        index, place = jnp.arange(pieces, dtype=jnp.int32), jnp.arange(most, dtype=jnp.int32)
+        owner = jnp.searchsorted(ends, index, side="right").astype(jnp.int32)
+        owner = jnp.minimum(owner, networks - 1)
+        number = index - first[owner]
+        source = jnp.where(index < ends[-1], owner * most + number, networks * most)
+        width = jnp.clip(widths[owner] - PIECE * number.astype(widths.dtype), 0, PIECE)
+        inside = place[None, :] < each[:, None]
+        slots = jnp.where(inside, first[:, None] + place[None, :], pieces)
+        return cls(owner, source, width, slots, units)
+
+    def split(self, stack: Any) -> Any:
+        """Return the stack of pieces of a stack of networks."""
+        most = self.slots.shape[1]
+
+        def pieces(path, leaf, axis):
+            if not _is_cut(path, leaf):
+                return jnp.take(leaf, self.owner, axis=axis)
+            pads = [(0, 0)] * leaf.ndim
+            pads[axis + 1] = (0, most * PIECE - self.units)
+            before, (networks, _), after = _around(leaf, axis)
+            leaf = jnp.pad(leaf, pads).reshape(*before, networks * most, PIECE, *after)
+            return _taken(leaf, self.source, axis)
+
+        return jax.tree.map_with_path(pieces, stack, config_axes(stack))
+
+    def join(self, stack: Any) -> Any:
+        """Return the stack of networks of a stack of pieces: what `split` undoes."""
+
+        def networks(path, leaf, axis):
+            if not _is_cut(path, leaf):
+                return self.of_networks(leaf, axis)
+            before, _, after = _around(leaf, axis)
+            leaf = _taken(leaf, self.slots.reshape(-1), axis)
+            leaf = leaf.reshape(*before, self.slots.shape[0], -1, *after)
+            return lax.slice_in_dim(leaf, 0, self.units, axis=axis + 1)
+
+        return jax.tree.map_with_path(networks, stack, config_axes(stack))
+
+    def of_networks(self, leaf: Array, axis: int = 0) -> Array:
+        """Return what all pieces of a network have in common, once for each network."""
+        return jnp.take(leaf, self.slots[:, 0], axis=axis)
+
+    def total(self, value: Array) -> Array:
+        """Return the sum of a value over the pieces of one's network; under the vmap of pieces."""
+        every = _taken(lax.all_gather(value, NETWORKS), self.slots, 0)
+        return every.sum(axis=1)[self.owner[lax.axis_index(NETWORKS)]]
+
+
+def sum_scores(head: Layer, total: Total) -> Layer:
+    """Return the affine layer of the scores, out = total(x·w) + b.
+
+    Its backward pass is that of x·w + b: d(loss)/d(x·w) of a piece is that of the sum.
+    """
+
+    def forward(params, state, x, *, key, train):
+        out = total(product(x, params["w"])) + params["b"][None, :]
+        return out, (x, params["w"]), state
+
+    return head._replace(forward=forward)
+
+
+def _is_cut(path: tuple[Any, ...], leaf: Array) -> bool:
+    """Whether a leaf has an axis of hidden units: the one behind that of the networks."""
+    names = tuple(getattr(entry, "key", None) for entry in path[-2:])
+    return leaf.ndim > 1 and names != SCORES_BIAS
+
+
+def _around(leaf: Array, axis: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    shape = leaf.shape
+    return shape[:axis], shape[axis : axis + 2], shape[axis + 2 :]
+
+
+def _taken(leaf: Array, index: Array, axis: int) -> Array:
+    return jnp.take(leaf, index, axis=axis, mode="fill", fill_value=0)
