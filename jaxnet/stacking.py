@@ -17,6 +17,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.layers.products import networks_side_by_side
 
 Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
 
@@ -52,7 +53,12 @@ def over_networks(
     The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
     """
     if not in_turn:
-        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)
+
+        def one_of_many(*arguments):
+            with networks_side_by_side():
+                return function(*arguments)
+
+        return jax.vmap(one_of_many, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)
 
     def mapped(*arguments):
         own = [i for i, axes in enumerate(in_axes) if axes is not None]

@@ -2,7 +2,23 @@
 
 `jax.default_matmul_precision("BF16_BF16_F32")` asks for products of operands rounded to bfloat16
 and summed in float32. XLA ignores it on CPUs, so the operands are rounded here, by name.
+
+A product of a few thousand multiplications is one call of the CPU compiler's library for each of
+the networks that train side by side. Written as a sum of outer products it is part of the loops
+around it. Microseconds a network and step, 1,000 to 2,000 networks of one hidden layer, 2 cores, by
+inputs – units – classes and batch:
+
+    2 – 32 – 2, 32       3.3 as products, 1.4 as sums      its products are of 2,048
+    2 – 64 – 2, 32       5.9              4.4                                4,096
+    2 – 32 – 2, 128     12.1             11.4                                8,192
+    2 – 128 – 2, 64     23.4             28.7                               16,384
+    10 – 32 – 10, 32     4.7              6.1                               10,240
 """
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +26,27 @@ from jax import lax
 from jaxtyping import Array, Float
 
 MIXED = "BF16_BF16_F32"
+SMALL = 4096  # multiplications
+
+_stacked = contextvars.ContextVar("stacked", default=False)
+
+
+@contextlib.contextmanager
+def networks_side_by_side() -> Iterator[None]:
+    """Tell, while a function is traced for `jax.vmap`, that it is for many networks at once.
+
+    A function under `vmap` sees one network, and cannot know.
+    """
+    token = _stacked.set(True)
+    try:
+        yield
+    finally:
+        _stacked.reset(token)
+
+
+def _is_small(rows: int, inner: int, columns: int) -> bool:
+    few = rows * inner * columns <= SMALL
+    return few and _stacked.get() and jax.default_backend() == "cpu"
 
 
 def is_mixed() -> bool:
@@ -26,7 +63,11 @@ def product(
     ...     product(jnp.array([[1.001]]), jnp.array([[3.0]])).item()  # 1.001 rounds to 1
     3.0
     """
-    return _rounded(a, b) if is_mixed() else a @ b
+    if is_mixed():
+        return _rounded(a, b)
+    if _is_small(a.shape[0], *b.shape):
+        return _sum(a[:, i, None] * b[i][None, :] for i in range(len(b)))
+    return a @ b
 
 
 def transposed_product(
@@ -37,11 +78,17 @@ def transposed_product(
     XLA's CPU product of bfloat16 has no fast form for a transposed left operand (130 against 515
     GFLOP/s at [500, 3072]ᵀ·[500, 1200] on 2 cores), and undoes a transposition that it can see.
     """
+    if _is_small(a.shape[1], *b.shape) and not is_mixed():
+        return _sum(a[i][:, None] * b[i][None, :] for i in range(len(b)))
     if not is_mixed():
         return a.T @ b
     if jax.default_backend() == "cpu":
         return _rounded(lax.optimization_barrier(a.astype(jnp.bfloat16).T), b)
     return _rounded(a.T, b)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _rounded(a: Array, b: Array) -> Array:

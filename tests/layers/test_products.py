@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.layers.products import MIXED, product, transposed_product
+from jaxnet.layers.products import (
+    MIXED,
+    SMALL,
+    networks_side_by_side,
+    product,
+    transposed_product,
+)
 from jaxnet.models import fully_connected, loss_and_grad
 from jaxnet.numerics import numerics
 from jaxnet.sweeps import grid
@@ -66,6 +72,32 @@ def test_networks_side_by_side_have_the_products_of_each():
         alone = [transposed_product(x, one) for one in dout]
     # The order of a float32 sum of 300 terms, each of size 1.
     np.testing.assert_allclose(together, jnp.stack(alone), atol=300 * 1.2e-7 * 3)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(("rows", "has_sums"), [(SMALL // 64, True), (SMALL // 64 + 1, False)])
+def test_small_products_of_many_networks_are_sums(name, rows, has_sums, monkeypatch):
+    form, indices = FORMS[name]
+    draws = np.random.default_rng(2)
+    a = draws.normal(size=(9, rows, 16) if name == "a·b" else (9, 16, rows))
+    b = draws.normal(size=(9, 16, 4))
+
+    def beside(a, b):
+        with networks_side_by_side():
+            return form(a, b)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    with jax.enable_x64(True):
+        program = jax.make_jaxpr(jax.vmap(beside))(a, b)
+        got = jax.jit(jax.vmap(beside))(a, b)
+    assert ("dot_general" not in str(program)) == has_sums
+    exact = np.stack([np.einsum(indices, *pair) for pair in zip(a, b, strict=True)])
+    np.testing.assert_allclose(got, exact, atol=16 * 2.3e-16 * 50)  # 16 products, of size 16 most
+
+
+def test_small_product_of_one_network_is_a_product():
+    program = jax.make_jaxpr(lambda a, b: product(a, b))(jnp.ones((2, 3)), jnp.ones((3, 2)))
+    assert "dot_general" in str(program)
 
 
 def test_manual_gradient_is_that_of_autodiff_but_for_the_rounding_of_cotangents():

@@ -20,12 +20,8 @@ OPTIONS = {"steps": STEPS, "batch_size": BATCH}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    """Compile with few optimizations, in half the time: both sides of a comparison alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # later files shall not find these programs
+def quick(quick_programs):
+    """Compile all of this file with few optimizations."""
 
 
 @pytest.fixture(scope="module", autouse=True)

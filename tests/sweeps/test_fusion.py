@@ -22,12 +22,8 @@ NOW = ("cpu", "gpu")  # a cost is set for both: the backend of the tests is not 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    """Compile with few optimizations, in half the time: both sides of a comparison alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # later files shall not find these programs
+def quick(quick_programs):
+    """Compile all of this file with few optimizations."""
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sqlite3
 
 import hypothesis
 import hypothesis.strategies as st
-import jax
 import numpy as np
 import pytest
 
@@ -20,12 +19,8 @@ from jaxnet.sweeps.store import Store
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    """Compile with few optimizations, in half the time: both sides of a comparison alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # later files shall not find these programs
+def quick(quick_programs):
+    """Compile all of this file with few optimizations."""
 
 
 # Rungs, brackets, survivors

@@ -19,12 +19,9 @@ OPTIONS = {"steps": STEPS, "batch_size": 10, "hidden": [5]}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_programs():
-    """Compile with few optimizations, in half the time: both sides of a comparison alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def quick(quick_programs):
+    """Compile all of this file with few optimizations."""
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # later files shall not find these programs
     compiled_bytes.cache_clear()
 
 
