@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
@@ -42,6 +43,22 @@ def to_stack(leading: Any) -> Any:
     return jax.tree.map(
         lambda leaf, axis: jnp.moveaxis(leaf, 0, axis), leading, config_axes(leading)
     )
+
+
+def in_memory_order(stack: Any) -> Any:
+    """Return the stack, every leaf laid out as its axes are written: to ask for within a loop.
+
+    The compiler may hold W₁ of a loop as [K, D, H] all the same, where a rule with memory reads it
+    three times, and then copies it for each product. Milliseconds a step of Adam on 2 cores, left
+    to it / asked: 16 of 3072-160-10 at batch 200: 62.7 / 53.9; 16 of 3072-512-256-256-10 at 256:
+    253 / 223; 12 of 3072-100-10 at 500 in mixed precision: 23.9 / 21.4. Of plain SGD: no change.
+    """
+
+    def order(leaf, axis):
+        written = Layout(major_to_minor=tuple(range(leaf.ndim)))
+        return leaf if axis == 0 else with_layout_constraint(leaf, written)
+
+    return jax.tree.map(order, stack, config_axes(stack))
 
 
 def over_networks(

@@ -27,7 +27,14 @@ from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
-from jaxnet.stacking import Devices, config_axes, over_devices, over_networks, to_stack
+from jaxnet.stacking import (
+    Devices,
+    config_axes,
+    in_memory_order,
+    over_devices,
+    over_networks,
+    to_stack,
+)
 
 Numbers = dict[str, Float[Array, "k"]]
 
@@ -304,7 +311,7 @@ def _make_advance(
             if pieces is not None:
                 measured = jax.tree.map(pieces.of_networks, measured)
             metrics = jax.tree.map(lambda all, one: all.at[i].set(one), metrics, measured)
-            return TrainState(step + 1, members), metrics
+            return TrainState(step + 1, in_memory_order(members)), metrics
 
         empty = jnp.zeros((MOST_STEPS, networks), dtype)
         begin = (TrainState(state.step, members), Metrics(empty, empty))

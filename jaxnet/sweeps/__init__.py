@@ -8,11 +8,11 @@ from jaxnet.sweeps.job import read_job as read_job
 from jaxnet.sweeps.optuna_sampler import OptunaSampler as OptunaSampler
 from jaxnet.sweeps.optuna_sampler import optimize as optimize
 from jaxnet.sweeps.plan import Plan as Plan
+from jaxnet.sweeps.planning import plan_job as plan_job
 from jaxnet.sweeps.presets import PRESETS as PRESETS
 from jaxnet.sweeps.presets import find_preset as find_preset
 from jaxnet.sweeps.results import SweepResult as SweepResult
 from jaxnet.sweeps.rows import Row as Row
-from jaxnet.sweeps.run import plan_job as plan_job
 from jaxnet.sweeps.run import run_job as run_job
 from jaxnet.sweeps.search import RandomSearch as RandomSearch
 from jaxnet.sweeps.search import Sampler as Sampler

@@ -335,16 +335,18 @@ def _group(
     most = int(min(most, most_at_once(structure, classes, devices)))
     count = max(math.ceil(len(ids) / (most - most % devices)), min(least, len(ids)))
     size = fill(math.ceil(len(ids) / count), devices)
-    chunks = tuple(
-        Chunk(tuple(ids[start : start + size]), size) for start in range(0, len(ids), size)
-    )
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)]
     if structure.pieces:
-        widths = [[configurations[i].structure.hidden[0] for i in chunk.ids] for chunk in chunks]
+        # One program has as many pieces for every chunk: deal them, for chunks of equal width.
+        ids = sorted(ids, key=lambda i: configurations[i].structure.hidden[0], reverse=True)
+        parts = [ids[start :: len(parts)] for start in range(len(parts))]
+        widths = [[configurations[i].structure.hidden[0] for i in part] for part in parts]
         filled = [own + [own[-1]] * (size - len(own)) for own in widths]
         structure = dataclasses.replace(structure, pieces=max(map(pieces_of, filled)))
         needed = (1 - waste) * flops
         flops = stack_flops(structure, names, input_shape, classes, size) / size
         waste = 1 - needed / flops
+    chunks = tuple(Chunk(tuple(part), size) for part in parts)
     numbers = [configurations[i].numbers for i in ids]
     traced = [name for name in names if len({n[name] for n in numbers}) > 1]
     if structure.padded:

@@ -20,9 +20,10 @@ from jaxnet.sweeps.fusion import NOMINAL, family_of, fitting_size, nominal
 from jaxnet.sweeps.here import Piece, Queue
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Group
+from jaxnet.sweeps.planning import plan_job
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.run import Callback, Run, plan_job
+from jaxnet.sweeps.run import Callback, Run
 from jaxnet.sweeps.space import Listed
 from jaxnet.sweeps.store import Store
 

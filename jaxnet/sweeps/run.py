@@ -10,15 +10,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.configuration import Configuration, Structure
+from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
-from jaxnet.errors import ConfigurationError, RunFolderError
+from jaxnet.errors import RunFolderError
 from jaxnet.network import Network
 from jaxnet.progress import Bar, Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_keeping
 from jaxnet.sweeps.cluster import Ray, check_alone, connected, ray_from
-from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import fill, find_devices
 from jaxnet.sweeps.folder import CONFIG, LOG_FILE, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
@@ -33,7 +32,8 @@ from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.log import LOG, logged
 from jaxnet.sweeps.meter import Meter
 from jaxnet.sweeps.on_ray import OnRay
-from jaxnet.sweeps.plan import Capacity, Plan, make_plan
+from jaxnet.sweeps.plan import Plan
+from jaxnet.sweeps.planning import capacity_here, plan_job
 from jaxnet.sweeps.pool import Pool
 from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
 from jaxnet.sweeps.record import evaluation_steps
@@ -50,71 +50,7 @@ from jaxnet.sweeps.trained import (
 )
 from jaxnet.training import Member
 
-BEYOND = 8  # times the default budget, a quarter of the host's memory: no machine has as much
-
 Callback = Callable[[Evaluation], Iterable[int] | None]
-
-
-def capacity_here(memory: float | int | None, devices: int | None) -> Capacity:
-    """Return what this process has room for: as asked for, or of all its devices."""
-    found = find_devices(devices)
-    if memory is None:
-        shared = found[0].platform == "cpu"  # CPU devices share the host's memory
-        memory = memory_budget() * (1 if shared else len(found))
-    return Capacity(memory, len(found), devices is not None)
-
-
-def plan_job(
-    job: Job,
-    data: DataSet,
-    *,
-    memory: float | int | None = None,
-    ids: Iterable[int] | None = None,
-    begins: Sequence[int] | None = None,
-    devices: int | None = None,
-    capacity: Capacity | None = None,
-    in_pieces: bool = True,
-) -> Plan:
-    """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
-
-    `capacity` is that of other processes than this one; `in_pieces` see `make_plan`.
-    """
-    splits, configurations = job.split(data), job.configurations()
-    capacity = capacity or capacity_here(memory, devices)
-    _check_sizes(configurations, data, BEYOND * max(capacity.memory, memory_budget()))
-    found = make_plan(
-        configurations,
-        data.input_shape,
-        len(data.class_names),
-        steps=job.steps,
-        capacity=capacity,
-        ids=ids,
-        begins=begins,
-        halving=job.halving,
-        units=0 if job.halving is None else len(job.units()),
-        scored=job.evaluations * len(splits.validation) + len(splits.train),
-        in_pieces=in_pieces,
-    )
-    for group in found.groups:
-        if memory is not None and group.bytes_per_network > memory:
-            raise _too_large(group.structure, group.bytes_per_network, memory)
-    return found
-
-
-def _check_sizes(configurations: Sequence[Configuration], data: DataSet, most: float) -> None:
-    """Refuse what no machine could train before the compiler, which ends the process over it."""
-    for structure in {c.structure for c in configurations if c.structure.model is None}:
-        size = estimated_bytes(structure, data.input_shape, len(data.class_names))
-        if size > most:
-            raise _too_large(structure, size, most)
-
-
-def _too_large(structure: Structure, size: int, most: float | int) -> ConfigurationError:
-    return ConfigurationError(
-        f"memory: one network of hidden {str(structure.hidden)[:100]}, batch size "
-        f"{structure.batch_size} takes {size} bytes by estimate, got a budget of {most:.0f}: "
-        f"raise it, or shrink the network"
-    )
 
 
 def run_job(

@@ -11,9 +11,10 @@ from jaxnet.sweeps.cluster import Ray
 from jaxnet.sweeps.halving import Halving
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.plan import Plan
+from jaxnet.sweeps.planning import plan_job
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.run import Callback, plan_job, run_job
+from jaxnet.sweeps.run import Callback, run_job
 from jaxnet.sweeps.space import Listed, Space
 
 

@@ -44,7 +44,8 @@ from jaxnet.sweeps.folder import RunFolder, read_config
 from jaxnet.sweeps.job import Job, job_from_dict, read_job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.run import Run, kept_network, plan_job
+from jaxnet.sweeps.planning import plan_job
+from jaxnet.sweeps.run import Run, kept_network
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
 

@@ -184,7 +184,7 @@ def test_a_stack_of_a_million_million_steps(tmp_path):
 def test_a_stack_of_a_million_million_pieces(tmp_path):
     with pytest.raises(ValueError, match="a stack of 1000000000000 pieces"):
         Kept(tmp_path, ["a"], (200,), True, 10**12, True, 4, devices=1, step=0, end=9).check()
-    Kept(tmp_path, ["a"], (200,), True, 16, True, 4, devices=1, step=0, end=9).check()
+    Kept(tmp_path, ["a"], (200,), True, 28, True, 4, devices=1, step=0, end=9).check()
 
 
 def test_axes_that_multiply_to_a_million_million(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from jaxnet import configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps import checkpoint, fusion, run, stack
+from jaxnet.sweeps import checkpoint, fusion, planning, stack
 from jaxnet.sweeps.cost import network_bytes
 from jaxnet.sweeps.stack import Stack
 
@@ -94,7 +94,7 @@ def memory_for(monkeypatch):
     def set_memory(networks, structure=None, features=12, classes=3):
         structure = structure or configure(hidden=[5], batch_size=10).structure
         each = float(network_bytes(structure, features, classes))
-        monkeypatch.setattr(run, "memory_budget", lambda: (networks + 0.5) * each)
+        monkeypatch.setattr(planning, "memory_budget", lambda: (networks + 0.5) * each)
         # Not what the compiler says of it, which differs between versions.
         monkeypatch.setattr(
             plan_module,

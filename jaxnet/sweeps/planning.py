@@ -1,0 +1,75 @@
+"""The plan of a job on the machine at hand, and what no machine could train."""
+
+from collections.abc import Iterable, Sequence
+
+from jaxnet.configuration import Configuration, Structure
+from jaxnet.data import DataSet
+from jaxnet.errors import ConfigurationError
+from jaxnet.sweeps.cost import estimated_bytes, memory_budget
+from jaxnet.sweeps.devices import find_devices
+from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.plan import Capacity, Plan, make_plan
+
+BEYOND = 8  # times the default budget, a quarter of the host's memory: no machine has as much
+
+
+def capacity_here(memory: float | int | None, devices: int | None) -> Capacity:
+    """Return what this process has room for: as asked for, or of all its devices."""
+    found = find_devices(devices)
+    if memory is None:
+        shared = found[0].platform == "cpu"  # CPU devices share the host's memory
+        memory = memory_budget() * (1 if shared else len(found))
+    return Capacity(memory, len(found), devices is not None)
+
+
+def plan_job(
+    job: Job,
+    data: DataSet,
+    *,
+    memory: float | int | None = None,
+    ids: Iterable[int] | None = None,
+    begins: Sequence[int] | None = None,
+    devices: int | None = None,
+    capacity: Capacity | None = None,
+    in_pieces: bool = True,
+) -> Plan:
+    """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
+
+    `capacity` is that of other processes than this one; `in_pieces` see `make_plan`.
+    """
+    splits, configurations = job.split(data), job.configurations()
+    capacity = capacity or capacity_here(memory, devices)
+    _check_sizes(configurations, data, BEYOND * max(capacity.memory, memory_budget()))
+    found = make_plan(
+        configurations,
+        data.input_shape,
+        len(data.class_names),
+        steps=job.steps,
+        capacity=capacity,
+        ids=ids,
+        begins=begins,
+        halving=job.halving,
+        units=0 if job.halving is None else len(job.units()),
+        scored=job.evaluations * len(splits.validation) + len(splits.train),
+        in_pieces=in_pieces,
+    )
+    for group in found.groups:
+        if memory is not None and group.bytes_per_network > memory:
+            raise _too_large(group.structure, group.bytes_per_network, memory)
+    return found
+
+
+def _check_sizes(configurations: Sequence[Configuration], data: DataSet, most: float) -> None:
+    """Refuse what no machine could train before the compiler, which ends the process over it."""
+    for structure in {c.structure for c in configurations if c.structure.model is None}:
+        size = estimated_bytes(structure, data.input_shape, len(data.class_names))
+        if size > most:
+            raise _too_large(structure, size, most)
+
+
+def _too_large(structure: Structure, size: int, most: float | int) -> ConfigurationError:
+    return ConfigurationError(
+        f"memory: one network of hidden {str(structure.hidden)[:100]}, batch size "
+        f"{structure.batch_size} takes {size} bytes by estimate, got a budget of {most:.0f}: "
+        f"raise it, or shrink the network"
+    )
