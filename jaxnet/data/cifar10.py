@@ -146,7 +146,7 @@ def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
                         yield path.name, file.read()
             while stream.read(1 << 20):
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, OverflowError, zlib.error) as error:
         raise DataError(
             f"{archive}: cut short or corrupt ({error}). "
             "Delete it and run `jaxnet data fetch cifar10`."

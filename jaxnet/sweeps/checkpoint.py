@@ -39,10 +39,10 @@ class Kept:
     def check(self) -> None:
         """Raise ValueError for what no stack is."""
         keys = isinstance(self.keys, list) and all(isinstance(key, str) for key in self.keys)
-        numbers = [*self.hidden, self.pieces, self.size, self.step, self.end]
+        numbers = [*self.hidden, self.pieces, self.size, self.devices, self.step, self.end]
         if not keys or not self.keys or any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a stack of no networks, or of no size")
-        if 0 in (*self.hidden, self.size) or {type(self.padded), type(self.shared)} != {bool}:
+        if 0 in (*self.hidden, self.size, self.devices) or {type(self.padded), type(self.shared)} != {bool}:
             raise ValueError("a stack of no width")
         if self.pieces > self.size * pieces_of(self.hidden):  # arrays are made of this length
             raise ValueError(f"a stack of {self.pieces} pieces")

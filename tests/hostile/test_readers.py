@@ -181,6 +181,23 @@ def test_a_stack_of_a_million_million_steps(tmp_path):
             run._restored(kept, {"span": np.array(span), "columns": np.array([0])})
 
 
+def test_an_archive_whose_header_is_longer_than_any_file(tmp_path):
+    """An extended header says of each of its records how long it is."""
+    record = b"9" * 30 + b" mtime=0\n"
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, 2 * len(record)
+    path = tmp_path / "cifar.tar.gz"
+    content = header.tobuf(tarfile.USTAR_FORMAT) + (2 * record).ljust(512, b"\0")
+    path.write_bytes(gzip.compress(content + bytes(4096)))
+    with pytest.raises(DataError, match="cut short or corrupt"):
+        cifar10.read(path)
+
+
+def test_a_stack_on_no_device(tmp_path):
+    with pytest.raises(ValueError, match="a stack of no width"):
+        Kept(tmp_path, ["a"], (2,), False, 0, True, 1, devices=0, step=0, end=9).check()
+
+
 def test_a_stack_of_a_million_million_pieces(tmp_path):
     with pytest.raises(ValueError, match="a stack of 1000000000000 pieces"):
         Kept(tmp_path, ["a"], (200,), True, 10**12, True, 4, devices=1, step=0, end=9).check()
