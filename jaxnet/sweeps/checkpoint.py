@@ -42,7 +42,11 @@ class Kept:
         numbers = [*self.hidden, self.pieces, self.size, self.devices, self.step, self.end]
         if not keys or not self.keys or any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a stack of no networks, or of no size")
-        if 0 in (*self.hidden, self.size, self.devices) or {type(self.padded), type(self.shared)} != {bool}:
+        widths, flags = (
+            (*self.hidden, self.size, self.devices),
+            {type(self.padded), type(self.shared)},
+        )
+        if 0 in widths or flags != {bool}:
             raise ValueError("a stack of no width")
         if self.pieces > self.size * pieces_of(self.hidden):  # arrays are made of this length
             raise ValueError(f"a stack of {self.pieces} pieces")
