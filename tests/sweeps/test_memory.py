@@ -73,8 +73,9 @@ def test_own_minibatches_take_more_than_shared_ones():
         compiled_bytes(configuration.structure, names, (100,), CLASSES, together)
         for together in (True, False)
     )
-    # Each its own [400, 100] of float32, at least.
-    assert own[1] > shared[1] + 400 * 100 * 4
+    # Each its own [400, 100] of float32, but for a few numbers a network that either program may
+    # hold longer than the other: a hundredth is a row of the minibatch.
+    assert own[1] > shared[1] + 0.99 * 400 * 100 * 4
 
 
 def test_a_backend_that_does_not_tell_is_estimated(monkeypatch):
