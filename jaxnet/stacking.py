@@ -48,11 +48,14 @@ def to_stack(leading: Any) -> Any:
 def in_memory_order(stack: Any) -> Any:
     """Return the stack, every leaf laid out as its axes are written: to ask for within a loop.
 
-    The compiler may hold W₁ of a loop as [K, D, H] all the same, where a rule with memory reads it
-    three times, and then copies it for each product. Milliseconds a step of Adam on 2 cores, left
-    to it / asked: 16 of 3072-160-10 at batch 200: 62.7 / 53.9; 16 of 3072-512-256-256-10 at 256:
-    253 / 223; 12 of 3072-100-10 at 500 in mixed precision: 23.9 / 21.4. Of plain SGD: no change.
+    The CPU compiler may hold W₁ of a loop as [K, D, H] all the same, where a rule with memory reads
+    it three times, and then copies it for each product. Milliseconds a step of Adam on 2 cores,
+    left to it / asked: 16 of 3072-160-10 at batch 200: 62.7 / 53.9; 16 of 3072-512-256-256-10 at
+    256: 253 / 223; 12 of 3072-100-10 at 500 in mixed precision: 23.9 / 21.4. Of plain SGD: no
+    change.
     """
+    if jax.default_backend() != "cpu":
+        return stack
 
     def order(leaf, axis):
         written = Layout(major_to_minor=tuple(range(leaf.ndim)))

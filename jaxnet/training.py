@@ -311,7 +311,9 @@ def _make_advance(
             if pieces is not None:
                 measured = jax.tree.map(pieces.of_networks, measured)
             metrics = jax.tree.map(lambda all, one: all.at[i].set(one), metrics, measured)
-            return TrainState(step + 1, in_memory_order(members)), metrics
+            if structure.backward == "manual":  # gradients of autodiff lie in another order
+                members = in_memory_order(members)
+            return TrainState(step + 1, members), metrics
 
         empty = jnp.zeros((MOST_STEPS, networks), dtype)
         begin = (TrainState(state.step, members), Metrics(empty, empty))

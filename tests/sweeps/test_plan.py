@@ -92,13 +92,14 @@ def test_every_plan(all_settings, memory, compiling, small):
     programs, together = set(), {}
     for group in found.groups:
         members = [i for chunk in group.chunks for i in chunk.ids]
-        assert members == sorted(members)
+        pieces = group.structure.pieces
+        assert pieces or members == sorted(members)
         assert {begins[i] for i in members} == {group.begin}
         # They are what the program is for, widths aside, and their widths fit into it.
         for i in members:
             own = configurations[i].structure
             held = dataclasses.replace(own, hidden=group.structure.hidden, padded=own.padded)
-            assert dataclasses.replace(group.structure, padded=False) == held
+            assert dataclasses.replace(group.structure, padded=False, pieces=0) == held
             assert len(own.hidden) == len(group.structure.hidden)
             assert all(a <= b for a, b in zip(own.hidden, group.structure.hidden, strict=True))
         together.setdefault((group.structure, group.begin), []).extend(members)
@@ -121,12 +122,22 @@ def test_every_plan(all_settings, memory, compiling, small):
             fixed, each = compiler_says(group.structure, (), SHAPE, CLASSES, group.shared)
         assert group.bytes_per_network == each
         assert group.size == 1 or fixed + group.size * each <= memory
-        assert group.flops_per_step == flops_of(group.structure)
+        if pieces:  # as many as the chunk with most needs, a copy of its last network in each gap
+            widths = [[configurations[i].structure.hidden[0] for i in c.ids] for c in group.chunks]
+            filled = [own + [own[-1]] * (group.size - len(own)) for own in widths]
+            assert pieces == max(sum(math.ceil(w / 32) for w in own) for own in filled)
+            piece = dataclasses.replace(group.structure, hidden=(32,), pieces=0)
+            assert group.flops_per_step == pytest.approx(pieces * flops_of(piece) / group.size)
+        else:
+            assert group.flops_per_step == flops_of(group.structure)
 
         # One size a group, one compilation; filled up only where it cannot be helped: at the end.
         assert {chunk.size for chunk in group.chunks} == {group.size}
-        assert all(len(chunk.ids) == group.size for chunk in group.chunks[:-1])
-        assert 1 <= len(group.chunks[-1].ids) <= group.size
+        if pieces:  # dealt: one less in some
+            assert all(group.size - 1 <= len(chunk.ids) <= group.size for chunk in group.chunks)
+        else:
+            assert all(len(chunk.ids) == group.size for chunk in group.chunks[:-1])
+            assert 1 <= len(group.chunks[-1].ids) <= group.size
         assert group.size == math.ceil(len(members) / len(group.chunks))
         # No fewer chunks would do.
         if len(group.chunks) > 1:
