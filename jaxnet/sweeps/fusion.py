@@ -118,11 +118,20 @@ def bucket(
     return min(ways, key=cost)
 
 
+def in_pieces_together(structures: Sequence[Structure]) -> Structure:
+    """Return the structure of one program for two-layer networks of these, side by side in pieces.
+
+    Of one width it is their own.
+    """
+    widths = [structure.hidden[0] for structure in structures]
+    if len(set(widths)) == 1:
+        return structures[0]
+    pieces = pieces_of(widths)
+    return dataclasses.replace(structures[0], hidden=(max(widths),), padded=True, pieces=pieces)
+
+
 def _in_pieces(members: Mapping[Structure, Sequence[int]]) -> dict[Structure, list[int]]:
-    widths = [structure.hidden[0] for structure, ids in members.items() for _ in ids]
-    key = dataclasses.replace(
-        next(iter(members)), hidden=(max(widths),), padded=True, pieces=pieces_of(widths)
-    )
+    key = in_pieces_together([structure for structure, ids in members.items() for _ in ids])
     return {key: sorted(i for ids in members.values() for i in ids)}
 
 

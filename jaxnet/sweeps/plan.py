@@ -24,6 +24,7 @@ from jaxnet.sweeps.fusion import (
     by_seed,
     devices_for,
     family_of,
+    in_pieces_together,
     most_at_once,
     why_divided,
 )
@@ -281,7 +282,13 @@ def make_plan(
             needed = sum(flops[configurations[i].structure] for i in inside)
             waste = 1 - needed / (each * len(inside)) if structure.padded else 0.0
             for some, shared in by_seed(inside, configurations, each):
-                parts.append((structure, shared, some, each, waste))
+                if not structure.pieces:
+                    parts.append((structure, shared, some, each, waste))
+                    continue
+                held = in_pieces_together([configurations[i].structure for i in some])
+                own = stack_flops(held, numbers, input_shape, classes, len(some)) / len(some)
+                needed = sum(flops[configurations[i].structure] for i in some)
+                parts.append((held, shared, some, own, 1 - needed / (own * len(some))))
     work = [each * len(some) * (steps - begins[some[0]]) for _, _, some, each, _ in parts]
     # Every worker has something to do, and no product is narrower than that takes.
     share = capacity.workers / max(sum(work), 1.0)
