@@ -77,7 +77,8 @@ def transposed_product(
 
     XLA's CPU products of bfloat16 and float64 have no fast form for a transposed left operand, and
     undo a transposition that they can see. GFLOP/s at [500, 3072]ᵀ·[500, 1200] on 2 cores, as it
-    is / transposed before: bfloat16 130 / 515; beside other work float64 31 / 79, float32 143 / 137.
+    is / transposed before: bfloat16 130 / 515, and beside other work float64 31 / 79, float32
+    143 / 137.
     """
     if is_mixed():
         return _rounded(_transposed(a.astype(jnp.bfloat16)), b)
