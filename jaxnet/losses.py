@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import as_dtype
+from jaxnet.layers.products import sum_of_all, sum_of_classes
 
 
 def softmax_cross_entropy(
@@ -31,9 +33,10 @@ def softmax_cross_entropy(
     (1.3863, [[0.25, 0.25, -0.75, 0.25]])
     """
     targets = _targets(scores, labels, label_smoothing)
-    log_p = jax.nn.log_softmax(scores, axis=1)
+    shifted = scores - lax.stop_gradient(scores.max(axis=1, keepdims=True))
+    log_p = shifted - jnp.log(sum_of_classes(jnp.exp(shifted)))
     # A score of −∞ for a class that is no target adds 0, not 0·∞.
-    loss = -jnp.where(targets > 0, targets * log_p, 0).sum() / len(scores)
+    loss = -sum_of_all(jnp.where(targets > 0, targets * log_p, 0)) / len(scores)
     return loss, (jnp.exp(log_p) - targets) / len(scores)
 
 
@@ -181,7 +184,7 @@ def l2_penalty(
     (1.0, 1.0, 0.0)
     """
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(params) if _is_weight(path)]
-    squares = jnp.asarray(sum((jnp.square(w).sum() for w in weights), start=0.0))
+    squares = jnp.asarray(sum((sum_of_all(jnp.square(w)) for w in weights), start=0.0))
     value = _l2_factor(convention) * as_dtype(l2, squares) * squares
     return value, add_l2(jax.tree.map(jnp.zeros_like, params), params, l2, convention=convention)
 

@@ -102,7 +102,13 @@ def fully_connected_layers(
 
     def linear(outputs: int, fan_in: ScalarLike | None, fan_out: ScalarLike | None) -> Layer:
         return affine(
-            outputs, init=init, scale=init_scale, fan_in=fan_in, fan_out=fan_out, dtype=dtype
+            outputs,
+            init=init,
+            scale=init_scale,
+            fan_in=fan_in,
+            fan_out=fan_out,
+            of_inputs=not layers,
+            dtype=dtype,
         )
 
     layers: list[Layer] = []

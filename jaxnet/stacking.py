@@ -65,17 +65,23 @@ def in_memory_order(stack: Any) -> Any:
 
 
 def over_networks(
-    function: Callable[..., Any], in_axes: tuple[Any, ...], out_axes: Any, *, in_turn: bool
+    function: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    out_axes: Any,
+    *,
+    in_turn: bool,
+    alike: bool = False,
 ) -> Callable[..., Any]:
     """Return the function of one network as that of K: side by side, `jax.vmap`, or in turn.
 
     In turn each network costs what it costs alone, where a batched operation would cost more.
     The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
+    `alike` is that of `networks_side_by_side`.
     """
     if not in_turn:
 
         def one_of_many(*arguments):
-            with networks_side_by_side():
+            with networks_side_by_side(alike=alike):
                 return function(*arguments)
 
         return jax.vmap(one_of_many, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)

@@ -8,6 +8,7 @@ seed each.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -46,6 +47,10 @@ MOST_STEPS = 256
 # of 500.
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
 CONVOLUTION_ROWS = 100  # by convolutions, which have hundreds of kilobytes of values an image
+
+
+WIDE = 2**16
+"""Weights of a first layer from which on sums are alike (see `jaxnet.layers.products`)."""
 
 
 class DeviceData(NamedTuple):
@@ -242,6 +247,13 @@ def _cut(
     return pieces, pieces.split(members), own | {width: pieces.width}
 
 
+def _is_wide(structure: Structure, input_shape: Shape, classes: int) -> bool:
+    """Whether the sums of a network are to be alike, whatever is beside it."""
+    if structure.model is not None or structure.is_convolutional:
+        return False
+    return math.prod(input_shape) * [*structure.hidden, classes][0] >= WIDE
+
+
 def _make_advance(
     structure: Structure,
     input_shape: Shape,
@@ -292,6 +304,7 @@ def _make_advance(
             (axes, 0, own, own, own, *[None] * 3),
             (axes, 0),
             in_turn=structure.is_convolutional and networks_in_turn(),
+            alike=_is_wide(structure, input_shape, classes),
         )
         draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
 
@@ -335,6 +348,7 @@ def _make_evaluate(
     structure: Structure, input_shape: Shape, classes: int, devices: Devices
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
     in_turn = structure.is_convolutional and networks_in_turn()
+    alike = _is_wide(structure, input_shape, classes)
     learns = piece_of(structure)
 
     def member_scores(total, member, numbers, x):
@@ -346,7 +360,9 @@ def _make_evaluate(
         pieces, members, numbers = _cut(structure, state.members, numbers)
         total = None if pieces is None else pieces.total
         axes = (config_axes(members), 0, None)
-        score_stack = over_networks(partial(member_scores, total), axes, 0, in_turn=in_turn)
+        score_stack = over_networks(
+            partial(member_scores, total), axes, 0, in_turn=in_turn, alike=alike
+        )
         at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
         if structure.is_convolutional:

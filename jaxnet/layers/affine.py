@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.draws import by_rows
 from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
-from jaxnet.layers.products import product, transposed_product
+from jaxnet.layers.products import product, product_of_inputs, sum_of_rows, transposed_product
 
 
 def affine_forward(
@@ -27,13 +28,19 @@ def affine_forward(
     >>> out[0, 0].item(), dx[0, 0].item(), dw[0, 0].item(), db[0].item()
     (3.0, 4.0, 2.0, 2.0)
     """
+    return _forward(product, x, w, b)
+
+
+def _forward(
+    multiply: Callable[[Array, Array], Array], x: Array, w: Array, b: Array
+) -> tuple[Array, Cache]:
     inputs = math.prod(x.shape[1:])
     if inputs != w.shape[0]:
         raise ConfigurationError(
             f"affine expects {w.shape[0]} inputs for weights {w.shape}, got {inputs} from x "
             f"{x.shape}: initialize the network with input_shape={x.shape[1:]}"
         )
-    return product(_rows(x), w) + b[None, :], (x, w)
+    return multiply(_rows(x), w) + b[None, :], (x, w)
 
 
 def affine_backward(
@@ -48,7 +55,7 @@ def affine_backward(
     """
     x, w = cache
     dx, dw = product(dout, w.T), transposed_product(_rows(x), dout)
-    return dx.reshape(x.shape), dw, dout.sum(axis=0)
+    return dx.reshape(x.shape), dw, sum_of_rows(dout)
 
 
 def _rows(x: Array) -> Array:
@@ -70,6 +77,7 @@ def affine(
     scale: ScalarLike = 1.0,
     fan_in: ScalarLike | None = None,
     fan_out: ScalarLike | None = None,
+    of_inputs: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
     """Return the layer x·w + b: weights normal with deviation scale·gain(init), biases zero.
@@ -81,6 +89,8 @@ def affine(
     Of a layer padded to a common width, `fan_in` and `fan_out` are the true numbers of inputs and
     outputs, which may be traced: the gain is theirs, weights beyond them are zero, and the others
     are those of the layer of that size.
+
+    `of_inputs` says that x are a network's inputs: networks that train side by side may share them.
     """
     if init not in INITIALIZERS:
         raise ConfigurationError(unknown("initializer", init, INITIALIZERS))
@@ -101,7 +111,8 @@ def affine(
         return {"w": w, "b": jnp.zeros(outputs, dtype)}, {}, (outputs,)
 
     def forward(params, state, x, *, key, train):
-        out, cache = affine_forward(x, params["w"], params["b"])
+        multiply = product_of_inputs if of_inputs else product
+        out, cache = _forward(multiply, x, params["w"], params["b"])
         return out, cache, state
 
     def backward(dout, cache):

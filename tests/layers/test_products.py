@@ -9,6 +9,7 @@ import pytest
 import jaxnet
 from jaxnet.layers.products import (
     MIXED,
+    NARROW,
     SMALL,
     networks_side_by_side,
     product,
@@ -18,7 +19,7 @@ from jaxnet.models import fully_connected, loss_and_grad
 from jaxnet.numerics import numerics
 from jaxnet.sweeps import grid
 
-ROWS, INNER, COLUMNS = 7, 300, 5
+ROWS, INNER, COLUMNS = 33, 300, 40
 FORMS = {"a·b": (product, "ij,jk->ik"), "aᵀ·b": (transposed_product, "ji,jk->ik")}
 
 
@@ -47,6 +48,22 @@ def test_mixed_product_rounds_its_operands_and_nothing_else(name, compiled):
     exact = np.einsum(indices, rounded(a), rounded(b))
     assert (abs(got - exact) <= INNER * np.finfo(np.float32).eps * sizes).all()
     assert abs(got - np.einsum(indices, a, b)).max() > 1e-3  # of size √300: it was rounded
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("narrow", ["rows", "inner", "columns"])
+def test_narrow_products_of_mixed_precision_round_nothing(name, narrow):
+    form, indices = FORMS[name]
+    sizes = dict.fromkeys(["rows", "inner", "columns"], NARROW) | {narrow: NARROW - 1}
+    rows, inner, columns = sizes.values()
+    draws = np.random.default_rng(0)
+    a = draws.normal(size=(rows, inner) if name == "a·b" else (inner, rows)).astype(np.float32)
+    b = draws.normal(size=(inner, columns)).astype(np.float32)
+    with jax.default_matmul_precision(MIXED):
+        got = np.asarray(form(jnp.asarray(a), jnp.asarray(b)))
+    exact = np.einsum(indices, a, b, dtype=np.float64)
+    # Sums of 32 float32 products of normal numbers; bfloat16 would be off by 1e-2.
+    np.testing.assert_allclose(got, exact, atol=32 * 6e-8 * 20)
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnet import ConfigurationError, configure
+from jaxnet.data import DataSet
 from jaxnet.stacking import over_devices, place
 from jaxnet.sweeps import fusion, grid, plan, sweep
 from jaxnet.sweeps.checkpoint import find_kept
@@ -67,6 +68,35 @@ def test_the_table_of_several_devices_is_that_of_one(
     for one, other in zip(alone.rows, divided.rows, strict=True):
         assert one.settings == other.settings
         assert_same_runs(one, other)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Images of 1,024 values in noise: first products wide enough for the fast kernels."""
+    draws = np.random.default_rng(0)
+    labels = np.arange(640) % 10
+    pixels = draws.uniform(60, 200, (10, 16, 16, 4))[labels] + draws.normal(0, 45, (640, 16, 16, 4))
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    return DataSet.from_arrays(pixels[:512], labels[:512], pixels[512:], labels[512:])
+
+
+WIDE = {
+    "float32": {},
+    "mixed": {"precision": "mixed"},
+    "float64": {"precision": "float64"},
+    "momentum": {"activation": "tanh", "optimizer": "momentum"},
+}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other libraries pick other kernels")
+@pytest.mark.parametrize("settings", WIDE.values(), ids=WIDE)
+def test_wide_networks_have_the_same_bits_on_any_devices(pictures, outcomes, settings):
+    """One, two or three products of 864, 432 and 288 columns, for which the kernels differ."""
+    space = grid(l2=np.geomspace(1e-4, 1e-1, 12).tolist())
+    common = {"steps": 20, "batch_size": 100, "learning_rate": 1e-2, "hidden": [72]}
+    settings = common | settings
+    one, two, three = (sweep(space, pictures, devices=k, **settings) for k in (1, 2, 3))
+    assert outcomes(one) == outcomes(two) == outcomes(three)
 
 
 def test_seeds_of_their_own_are_divided_too(data, placed, assert_same_runs):
