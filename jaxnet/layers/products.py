@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 
 MIXED = "BF16_BF16_F32"
 SMALL = 4096  # multiplications
-NARROW = 32  # rows, columns or terms, below which mixed precision rounds nothing
+NARROW = 16  # rows, columns or terms, below which mixed precision rounds nothing
 FOLDS = 16  # columns that one column is laid out in, to be summed
 FEW_CLASSES = 32  # so many additions are written out
 
@@ -74,13 +74,13 @@ def product(
 ) -> Float[Array, "rows columns"]:
     """a·b, in the dtype of a.
 
-    Mixed precision rounds the operands of wide products. Those of fewer than 32 rows, columns or
+    Mixed precision rounds the operands of wide products. Those of fewer than 16 rows, columns or
     terms gain nothing from it, and XLA's CPU compiler rounds them or not by what is around them.
 
     >>> with jax.default_matmul_precision(MIXED):
-    ...     a = jnp.full((32, 32), 1.001)  # rounds to 1
+    ...     a = jnp.full((16, 16), 1.001)  # rounds to 1
     ...     product(a, a)[0, 0].item(), round(product(a[:, :1], a[:1])[0, 0].item(), 6)
-    (32.0, 1.002001)
+    (16.0, 1.002001)
     """
     if is_mixed():
         return _mixed(a, b)
