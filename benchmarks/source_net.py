@@ -2,8 +2,8 @@
 
 Both train on the first 1,000 embedded images of Fashion-MNIST, pixels from 0 to 1, and judge on
 the next 1,000. Keras, where it is installed, shuffles the images anew each epoch; jaxnet draws
-them with replacement. The seconds are those of one run of 160 steps with its five evaluations: Keras's with
-its compilation, ours its share of a sweep whose programs are compiled before.
+them with replacement. The seconds are those of one run of 160 steps with its five evaluations:
+Keras's with its compilation, ours its share of a sweep whose programs are compiled before.
 """
 
 import dataclasses
