@@ -304,7 +304,7 @@ def _make_advance(
             (axes, 0, own, own, own, *[None] * 3),
             (axes, 0),
             in_turn=structure.is_convolutional and networks_in_turn(),
-            alike=_is_wide(structure, input_shape, classes),
+            alike=shared and _is_wide(structure, input_shape, classes),
         )
         draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
 

@@ -1,4 +1,4 @@
-"""The products of matrices of a layer, in the form that is fastest for precision and device.
+"""The products of matrices and the sums of a layer, in the form that precision and device ask for.
 
 `jax.default_matmul_precision("BF16_BF16_F32")` asks for products of operands rounded to bfloat16
 and summed in float32. XLA ignores it on CPUs, so the operands are rounded here, by name.
@@ -126,11 +126,14 @@ def sum_of_rows(x: Float[Array, "batch outputs"]) -> Float[Array, " outputs"]:
 
 
 def sum_of_all(x: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """Σ x; of matrices first by long rows, which XLA's CPU library sums alike, nearly always."""
+    """Σ x; of matrices first by rows, if they are long: XLA's CPU library sums them alike, mostly.
+
+    All as one product would take a copy of x.
+    """
     if x.ndim != 2 or not _is_alike():
         return x.sum()
     rows, columns = x.shape
-    if columns > FEW_CLASSES:
+    if columns >= FEW_CLASSES:
         x = x.sum(axis=1).reshape(-1, FOLDS if rows % FOLDS == 0 else 1)
     return sum_of_classes(sum_of_rows(x)[None, :])[0, 0]
 
