@@ -1,8 +1,13 @@
 """Strict flags for every test: a silent broadcast or a silent dtype promotion is a bug here."""
 
+import signal
 import tempfile
 
 import jax
+
+# Who starts the tests in the background of a script has them ignore Ctrl-C, and what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
