@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet import ConfigurationError, configure
+from jaxnet import ConfigurationError, configure, training
 from jaxnet.data import DataSet
 from jaxnet.stacking import over_devices, place
 from jaxnet.sweeps import fusion, grid, plan, sweep
@@ -83,7 +83,6 @@ def pictures():
 WIDE = {
     "float32": {},
     "mixed": {"precision": "mixed"},
-    "float64": {"precision": "float64"},
     "momentum": {"activation": "tanh", "optimizer": "momentum"},
 }
 
@@ -91,12 +90,22 @@ WIDE = {
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other libraries pick other kernels")
 @pytest.mark.parametrize("settings", WIDE.values(), ids=WIDE)
 def test_wide_networks_have_the_same_bits_on_any_devices(pictures, outcomes, settings):
-    """One, two or three products of 864, 432 and 288 columns, for which the kernels differ."""
+    """One product of 864 columns, or two of 432, for which the kernels differ."""
     space = grid(l2=np.geomspace(1e-4, 1e-1, 12).tolist())
     common = {"steps": 20, "batch_size": 100, "learning_rate": 1e-2, "hidden": [72]}
     settings = common | settings
-    one, two, three = (sweep(space, pictures, devices=k, **settings) for k in (1, 2, 3))
-    assert outcomes(one) == outcomes(two) == outcomes(three)
+    one, two = (sweep(space, pictures, devices=k, **settings) for k in (1, 2))
+    assert outcomes(one) == outcomes(two)
+
+
+def test_that_takes_sums_that_are_alike(pictures, outcomes, monkeypatch):
+    monkeypatch.setattr(training, "WIDE", float("inf"))
+    training.make_train.cache_clear()
+    space = grid(l2=np.geomspace(1e-4, 1e-1, 12).tolist())
+    settings = {"steps": 20, "batch_size": 100, "learning_rate": 1e-2, "hidden": [72]}
+    one, two = (sweep(space, pictures, devices=k, **settings) for k in (1, 2))
+    training.make_train.cache_clear()
+    assert outcomes(one) != outcomes(two)
 
 
 def test_seeds_of_their_own_are_divided_too(data, placed, assert_same_runs):
