@@ -1,6 +1,8 @@
 """NumPy in, NumPy out, dtype kept: how a compiled function is called from the course's code."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +11,11 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxnet.errors import ConfigurationError
+
+# Each call here waits for its result, so a CPU need not hand the work to another thread first: that
+# is half of the time of a notebook's smallest calls. JAX reads this when it first computes; where
+# it did so before this import, calls are slower, and otherwise the same.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) -> Callable:
@@ -32,6 +39,27 @@ def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) ->
     return call
 
 
+def join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Return all numbers of arrays of one dtype as one array [numbers]."""
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def part(flat: Any, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
+    """Return arrays of these shapes that lie one after the other in `flat`: of NumPy's, views.
+
+    >>> w, b = part(join([np.eye(2), np.ones(3)]), ((2, 2), (3,)))
+    >>> w.tolist(), b.tolist()
+    ([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0, 1.0])
+    """
+    return [flat[place].reshape(shape) for place, shape in _places(shapes)]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(shapes: tuple[tuple[int, ...], ...]) -> list[tuple[slice, tuple[int, ...]]]:
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    return [(slice(a, b), shape) for a, b, shape in zip([0, *ends], ends, shapes, strict=False)]
+
+
 def numpy(tree: Any) -> Any:
     """Return the arrays of tuples, lists and dicts as NumPy arrays of one's own, 0-d as scalars."""
     if isinstance(tree, dict):
@@ -51,6 +79,11 @@ def floats(**arrays: Any) -> tuple[np.ndarray, ...]:
     >>> [a.dtype.name for a in floats(x=np.ones(2, np.float32), w=[1, 2])]
     ['float64', 'float64']
     """
+    given = arrays.values()
+    if len({getattr(value, "dtype", None) for value in given}) == 1 and all(
+        type(value) is np.ndarray and value.dtype.kind == "f" for value in given
+    ):
+        return tuple(given)
     result, dtypes = [], set()
     for name, value in arrays.items():
         array = value if type(value) is np.ndarray else _array(name, value)

@@ -253,7 +253,8 @@ def scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 def labels(y: Any, rows: int, classes: int) -> np.ndarray:
     """Return labels as an array of one class a row, or raise ConfigurationError."""
     y = np.asarray(y)
-    if y.dtype.kind not in "iu" or y.ndim != 1 or (y.size and (y.min() < 0 or y.max() >= classes)):
+    whole = y.dtype.kind in "iu" and y.ndim == 1
+    if not whole or (y.size and y.astype(np.uint64).max() >= classes):  # negative ones are huge so
         losses.check_labels(y, classes)  # says what is wrong
     if len(y) != rows:
         raise ConfigurationError(f"expected one label a row: got {len(y)} labels, {rows} rows")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnet.cs231n import conventions, course_year
+from jaxnet.cs231n.classifiers import programs
 from jaxnet.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from jaxnet.cs231n.classifiers.neural_net import TwoLayerNet as FirstNet
 from jaxnet.errors import ConfigurationError, DataError
@@ -114,6 +115,34 @@ def test_gradients_are_derivatives_of_the_loss_by_every_parameter(name):
             value[i] = old
         # Central differences: rounding 1e-16/h = 1e-10, curvature h² = 1e-12.
         np.testing.assert_allclose(grads[key], numeric, rtol=1e-6, atol=2e-9, err_msg=key)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_small_net_s_numbers_in_one_array_are_those_of_arrays_of_their_own(name, monkeypatch):
+    found = []
+    for few in (programs.FEW, 0):
+        monkeypatch.setattr(programs, "FEW", few)
+        net, X, y = deep(**NETS[name])
+        found.append((*net.loss(X, y), *[param.get("running_var", 0.0) for param in net.bn_params]))
+    (loss, grads, *state), (other_loss, other_grads, *other_state) = found
+    # Two programs, two orders of summation: a few roundings of float64 apart.
+    assert loss == pytest.approx(other_loss, rel=1e-13)
+    assert loss.shape == other_loss.shape == ()
+    assert grads.keys() == other_grads.keys() == net.params.keys()
+    pairs = [(grad, other_grads[name]) for name, grad in grads.items()]
+    for one, other in [*pairs, *zip(state, other_state, strict=True)]:
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14)
+
+
+def test_gradients_are_the_caller_s_to_change():
+    net, X, y = deep()
+    _, grads = net.loss(X, y)
+    before = {name: grad.copy() for name, grad in grads.items()}
+    grads["W1"] += 1
+    again = net.loss(X, y)[1]
+    for name, grad in before.items():
+        np.testing.assert_array_equal(again[name], grad)
+        np.testing.assert_array_equal(grads[name], grad + (name == "W1"))
 
 
 def test_scores_are_the_formula_with_running_statistics_and_no_dropout():

@@ -1,5 +1,6 @@
 """What the course's networks share: NumPy parameters outside, compiled programs inside."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +47,8 @@ class Network:
         y = labels(y, len(x), self.classes)
         arguments = self.arguments(len(x), train=True)
         loss, grads, state = loss_and_gradients(self.structure, params, arguments, x, y)
-        self.keep(numpy(state))
-        return numpy(loss), numpy(grads)
+        self.keep(state)
+        return loss, grads
 
     @property
     def structure(self) -> Structure:
@@ -57,7 +58,7 @@ class Network:
     @property
     def depth(self) -> int:
         """Return the number of affine layers."""
-        return sum(name.startswith("W") for name in self.params)
+        return sum([name[0] == "W" for name in self.params])
 
     @property
     def classes(self) -> int:
@@ -94,22 +95,24 @@ class Network:
             param.update(running_mean=new["running_mean"], running_var=new["running_var"])
 
     def _check_shapes(self, x: np.ndarray, params: dict[str, np.ndarray]) -> None:
-        features = x[:1].size
         if x.ndim < 2 or len(x) == 0:
             raise ConfigurationError(
                 f"expected inputs X [N, ...] of {len(params['W1'])} features, got {x.shape}: "
                 f"for one image pass X[None]"
             )
-        given = f"X {x.shape}"
+        features = math.prod(x.shape[1:])
         for layer in range(1, self.depth + 1):
             w, b = params[f"W{layer}"], params[f"b{layer}"]
             if w.ndim != 2 or len(w) != features or b.shape != w.shape[1:]:
+                given = (
+                    f"the {features} outputs of layer {layer - 1}" if layer > 1 else f"X {x.shape}"
+                )
                 raise ConfigurationError(
                     f"layer {layer}: expected weights W{layer} [{features}, outputs] for {given} "
                     f"and biases b{layer} [outputs], got W{layer} {w.shape}, b{layer} {b.shape}: "
                     f"check input_dim and what was written into params"
                 )
-            features, given = w.shape[1], f"the {w.shape[1]} outputs of layer {layer}"
+            features = w.shape[1]
 
 
 def _batchnorm_arguments(param: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, ScalarLike
 
 from jaxnet import layers, models
 from jaxnet.compose import serial
 from jaxnet.cs231n import optim
-from jaxnet.cs231n.arrays import compiled
+from jaxnet.cs231n.arrays import compiled, join, numpy, part
 from jaxnet.layers.layer import Layer, Tree, init_nothing
+
+FEW = 4096
+"""Floats, weights and images, up to which they travel as one array: 2 to 4 µs less for each."""
 
 Mask = tuple[Any, Any]  # which values are kept, [batch, features], and the probability to keep
 
@@ -163,7 +168,39 @@ def _loss_and_gradients(structure, params, arguments, x, y):
     return result.loss, grads, state
 
 
-loss_and_gradients = compiled(_loss_and_gradients, static=("structure",))
+_large = compiled(_loss_and_gradients, static=("structure",))
+
+
+@compiled(static=("structure", "tree", "shapes"))
+def _small(structure, tree, shapes, flat, masks, y):
+    params, state, reg, x = tree.unflatten(part(flat, shapes))
+    found = _loss_and_gradients(structure, params, Arguments(state, masks, reg), x, y)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(found)])
+
+
+def loss_and_gradients(
+    structure: Structure,
+    params: dict[str, np.ndarray],
+    arguments: Arguments,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> tuple[Any, dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+    """Return the loss, gradients keyed as params, and the new statistics, as NumPy arrays.
+
+    Of small networks the floats travel as one array, and come back as one.
+    """
+    values, tree = jax.tree.flatten((params, arguments.state, arguments.reg, x))
+    arrays = [np.asarray(value, x.dtype) for value in values]
+    if sum([array.size for array in arrays]) > FEW:
+        return numpy(_large(structure, params, arguments, x, y))
+    shapes = tuple([array.shape for array in arrays])
+    flat = np.array(_small(structure, tree, shapes, join(arrays), arguments.masks, y))
+    names = sorted(params)  # leaves of dicts are in this order
+    running = [p[name].shape for p in arguments.state for name in ("running_mean", "running_var")]
+    loss, *found = part(flat, ((), *[params[name].shape for name in names], *running))
+    rest = iter(found[len(names) :])
+    state = [{"running_mean": mean, "running_var": next(rest)} for mean in rest]
+    return loss[()], dict(zip(names, found, strict=False)), state
 
 
 @compiled(static=("structure", "rule"))
