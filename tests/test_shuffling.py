@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet import shuffling
+from jaxnet import Model, configure, shuffling
+from jaxnet.data import DataSet
+from jaxnet.numerics import numerics
 from jaxnet.shuffling import ROUNDS, shuffled_rows
+from jaxnet.sweeps import grid, sweep, train
+from jaxnet.training import DeviceData, make_train
 
 MOST = 2**31 - 1  # steps and rows are int32
 BATCH = 128  # of the tests that look at many sizes: one compilation
@@ -297,3 +301,146 @@ def test_positions_that_overflow_are_found(plant):
     plant("_positions", overflowing)
     with pytest.raises(AssertionError):
         check_positions(500)
+
+
+# In training: a model whose weights count how often each image was used
+
+
+IMAGES = 23
+
+
+def counting():
+    """A weight for each image, the slope of which is −1 for each time that it is drawn.
+
+    By plain descent with rate 1 the weights are counts, exactly.
+    """
+
+    def loss(params, x, labels, key):
+        drawn = x.reshape(len(x), -1) @ params["count"]
+        return -drawn.sum(), jnp.zeros((len(x), 2)) + 0 * drawn[:, None]
+
+    return Model(lambda key: {"count": jnp.zeros(IMAGES)}, loss)
+
+
+COUNTING = counting()
+FLAGS = DeviceData(  # image i has its one bright pixel at i
+    jnp.eye(IMAGES, dtype=jnp.float32), jnp.zeros(IMAGES, jnp.int32), None, None
+)
+
+
+def counts(seeds, ends, *, batch_size=5, shared=False, examples=IMAGES, devices=(), **settings):
+    """Train networks of these seeds; return their counts at each end [ends, K, IMAGES]."""
+    settings = {"sampling": "shuffled", "learning_rate": 1.0, "model": COUNTING, **settings}
+    configuration = configure(batch_size=batch_size, preprocessing="none", **settings)
+    program = make_train(configuration.structure, (IMAGES, 1, 1), 2, shared=shared, devices=devices)
+    networks, found = len(seeds), []
+    with numerics("float32"):
+        numbers = {n: jnp.full(networks, v) for n, v in configuration.numbers.items()}
+        seed = jnp.uint32(seeds[0]) if shared else jnp.asarray(seeds, jnp.uint32)
+        state = program.init(numbers, seed)
+        for begin, end in itertools.pairwise([0, *ends]):
+            state, _ = program.advance(
+                state, numbers, seed, FLAGS, *map(jnp.int32, (examples, end - begin, ends[-1]))
+            )
+            found.append(np.asarray(state.members.params["count"]))
+    return np.stack(found)
+
+
+def test_training_uses_every_image_once_an_epoch():
+    """23 images in minibatches of 5: an epoch ends within one, and after 23 steps with one."""
+    found = counts([4], range(1, 24))[:, 0]
+    for step, count in enumerate(found, 1):
+        epochs, more = divmod(5 * step, IMAGES)
+        assert np.bincount(count.astype(int) - epochs, minlength=2).tolist() == [
+            IMAGES - more,
+            more,
+        ]
+    assert (found[-1] == 5).all()
+    with_replacement = counts([4], [23], sampling="with_replacement")[-1, 0]
+    assert with_replacement.sum() == 5 * 23
+    assert len(set(with_replacement)) > 1  # what is counted can differ
+
+
+def test_training_draws_what_plain_python_predicts():
+    found = counts([4], range(1, 10))[:, 0]
+    for step, drawn in enumerate(np.diff(found, axis=0, prepend=0)):
+        expected = np.bincount(predicted(4, step, IMAGES, 5), minlength=IMAGES)
+        np.testing.assert_array_equal(drawn, expected)
+
+
+def test_a_minibatch_may_hold_several_epochs():
+    (found,) = counts([4], [1], batch_size=60, examples=20)
+    np.testing.assert_array_equal(found[0], [3] * 20 + [0] * 3)  # none beyond the training rows
+
+
+def test_cuts_into_calls_change_nothing():
+    np.testing.assert_array_equal(counts([4], [13])[-1], counts([4], [1, 4, 5, 13])[-1])
+
+
+def test_networks_share_minibatches_or_have_their_own():
+    alone = [counts([seed], [3])[-1, 0] for seed in (4, 9)]
+    assert (alone[0] != alone[1]).any()
+    np.testing.assert_array_equal(counts([4, 9, 4], [3])[-1], [alone[0], alone[1], alone[0]])
+    np.testing.assert_array_equal(counts([4, 4], [3], shared=True)[-1], [alone[0]] * 2)
+
+
+def test_devices_change_nothing():
+    if len(jax.local_devices()) < 2:
+        pytest.skip("JAX was used before it was asked for several CPU devices")
+    devices = tuple(jax.local_devices()[:2])
+    np.testing.assert_array_equal(
+        counts([4, 9, 4, 2], [7], devices=devices), counts([4, 9, 4, 2], [7])
+    )
+
+
+def test_only_training_is_compiled_for_it():
+    one, other = (
+        make_train(configure(hidden=[3], sampling=sampling).structure, (12,), 3)
+        for sampling in ("shuffled", "with_replacement")
+    )
+    assert one.init is other.init
+    assert one.evaluate is other.evaluate
+    assert one.advance is not other.advance
+
+
+def test_both_widths_of_integers_draw_the_same():
+    drawn = [draw(1, 7, 1000)]
+    with jax.enable_x64(True):
+        drawing.cache_clear()
+        drawn.append(draw(1, 7, 1000))
+    drawing.cache_clear()
+    np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("architecture", ["fully_connected", "inception_resnet"])
+def test_networks_of_ours_are_traced_with_it(architecture):
+    """Of a net of convolutions, whose compilation is long, the program is only written down."""
+    configuration = configure(architecture=architecture, sampling="shuffled", batch_size=4)
+    data = DeviceData(jnp.zeros((9, 64)), jnp.zeros(9, jnp.int32), None, None)
+    shape = (64,) if architecture == "fully_connected" else (8, 8, 1)
+    program = make_train(configuration.structure, shape, 3)
+    with numerics("float32"):
+        numbers = {n: jnp.full(2, v) for n, v in configuration.numbers.items()}
+        state = jax.eval_shape(program.init, numbers, jnp.uint32(0))
+        arguments = state, numbers, jnp.uint32(0), data, *map(jnp.int32, (9, 1, 1))
+        after, _ = jax.eval_shape(program.advance, *arguments)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+
+
+# In sweeps
+
+
+def test_a_sweep_trains_as_each_does_alone():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (150, 4, 3, 1)).astype(np.uint8)
+    data = DataSet.from_arrays(images, np.arange(150) % 3, images[:30], np.arange(30) % 3)
+    settings = {"steps": 20, "batch_size": 50, "hidden": [5], "learning_rate": 0.1}
+    space = grid(sampling=["shuffled", "with_replacement"], seed=[0, 1])
+    together = sweep(space, data, **settings)
+    assert len({row.outcome.final_loss for row in together.rows}) == 4
+    for row in together.rows[:2]:
+        seed = row.settings["seed"]
+        (alone,) = train(data, sampling="shuffled", seed=seed, **settings).rows
+        assert alone.settings == row.settings
+        # Products of other shapes sum in another order: some ulps, which 20 steps hardly amplify.
+        assert row.outcome.final_loss == pytest.approx(alone.outcome.final_loss, rel=1e-4)
