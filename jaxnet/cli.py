@@ -49,6 +49,7 @@ TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
     "final_fraction": (float, "of cosine and one_cycle"),
     "warmup_steps": (float, "linear warm-up before any schedule"),
     "batch_size": (int, "images of a minibatch"),
+    "sampling": (str, "with_replacement, or shuffled: every image once an epoch"),
     "preprocessing": (str, "none, unit_range, mean_image, standardize, pca or zca"),
     "components": (int, "of pca: how many"),
     "variance": (float, "of pca: the share of variance kept"),

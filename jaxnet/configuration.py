@@ -28,6 +28,7 @@ L2_CONVENTIONS = ("half", "full")
 PREPROCESSING = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
 PRECISIONS = ("float32", "tf32", "mixed", "float64")
 BACKWARDS = ("manual", "autodiff")
+SAMPLINGS = ("with_replacement", "shuffled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,10 @@ class Structure:
     `architecture` "inception_resnet" is a net for images of which `hidden` and `activation` are no
     part. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor
     cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded to
-    bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `model` is a
-    user's own, in place of the network that the settings from `architecture` to `init` describe.
+    bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `sampling`:
+    minibatches "with_replacement", each image drawn from all of them, or "shuffled", every image
+    once an epoch. `model` is a user's own, in place of the network that the settings from
+    `architecture` to `init` describe.
     """
 
     model: Model | None = None
@@ -62,6 +65,7 @@ class Structure:
     optimizer: str | Callable[..., Any] = "sgd"
     schedule: str = "constant"
     batch_size: int = 200
+    sampling: str = "with_replacement"
     preprocessing: str = "standardize"
     components: int | None = None  # of PCA: how many, or
     variance: float | None = None  # the share of the variance that they keep
@@ -109,6 +113,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "preprocessing": PREPROCESSING,
     "precision": PRECISIONS,
     "backward": BACKWARDS,
+    "sampling": SAMPLINGS,
 }
 
 # The numbers that every run has; optimizers and schedules add their own (see their tables).

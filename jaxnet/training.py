@@ -28,6 +28,7 @@ from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
+from jaxnet.shuffling import shuffled_rows
 from jaxnet.stacking import (
     Devices,
     config_axes,
@@ -138,7 +139,7 @@ def make_train(
     - `advance(state, numbers, seed, data, examples, steps, total_steps) -> state, Metrics`: `steps`
       ≤ MOST_STEPS further updates on the first `examples` rows of data; rows of Metrics beyond
       `steps` are zero. `state` is consumed (donated). An epoch is examples // batch_size steps;
-      minibatches are drawn with replacement, as in the course.
+      minibatches are drawn with replacement, as in the course, or shuffled: see `sampling`.
     - `evaluate(state, numbers, data, start, stop) -> correct [K], finite [K]`: how many of the rows
       start, ..., stop − 1 are classified right, and whether every score was finite.
 
@@ -149,7 +150,12 @@ def make_train(
     """
     # Nets that differ in how they are trained, not in what they are, share these two programs.
     network = dataclasses.replace(
-        structure, batch_size=1, loss="softmax", l2_convention="half", schedule="constant"
+        structure,
+        batch_size=1,
+        sampling="with_replacement",
+        loss="softmax",
+        l2_convention="half",
+        schedule="constant",
     )
     return Train(
         _make_init(dataclasses.replace(network, pieces=0), input_shape, classes, shared, devices),
@@ -287,8 +293,12 @@ def _make_advance(
 
     def draw(seed, step, examples):
         """Return the rows of a minibatch and the key of the masks."""
-        key, shape = jax.random.fold_in(_random_key(seed, _BATCHES), step), (structure.batch_size,)
-        rows = jax.random.randint(key, shape, jnp.int32(0), examples, jnp.int32)
+        key, size = _random_key(seed, _BATCHES), structure.batch_size
+        if structure.sampling == "shuffled":
+            rows = shuffled_rows(key, step, examples, batch_size=size)
+        else:
+            key = jax.random.fold_in(key, step)
+            rows = jax.random.randint(key, (size,), jnp.int32(0), examples, jnp.int32)
         return rows, jax.random.fold_in(_random_key(seed, _MASKS), step)
 
     own = None if shared else 0

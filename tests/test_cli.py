@@ -500,6 +500,7 @@ def test_train_takes_every_setting_as_an_option(tmp_path, capsys):
         "final_fraction": "0.01",
         "warmup_steps": "2",
         "batch_size": "20",
+        "sampling": "shuffled",
         "preprocessing": "mean_image",
         "precision": "float32",
         "backward": "autodiff",

@@ -135,6 +135,7 @@ def test_manual_and_automatic_gradients_train_alike(norm, loss):
         {},
         {"optimizer": "momentum", "norm": "batch", "dropout": 0.4},
         {"optimizer": "adam", "norm": "layer", "schedule": "one_cycle", "warmup_steps": 5},
+        {"sampling": "shuffled"},
     ],
 )
 def test_cutting_a_run_into_calls_changes_no_bit(extra):
@@ -191,13 +192,15 @@ def test_a_diverging_network_is_frozen_and_harms_no_neighbour():
     assert np.asarray(finite).tolist()[::2] == [True, True]
 
 
-def test_other_values_compile_nothing(jaxpr_traces):
+@pytest.mark.parametrize("sampling", ["with_replacement", "shuffled"])
+def test_other_values_compile_nothing(jaxpr_traces, sampling):
     def sweep(rates, seed, steps, examples):
         run(
             [
                 configure(
                     hidden=[9],
                     batch_size=16,
+                    sampling=sampling,
                     optimizer="adam",
                     schedule="cosine",
                     learning_rate=rate,

@@ -60,12 +60,15 @@ def test_more_replicates_train_only_the_new_seeds(data, out, trained):
     assert [len(one.rows) for one in more.replicates] == [3, 3]
 
 
-@pytest.mark.parametrize("schedule", ["constant", "exponential"])
+@pytest.mark.parametrize(
+    "more",
+    [{"schedule": "constant"}, {"schedule": "exponential", "decay": 0.8}, {"sampling": "shuffled"}],
+    ids=str,
+)
 def test_more_steps_go_on_from_the_networks_that_were_kept(
-    data, out, trained, losses, outcomes, schedule
+    data, out, trained, losses, outcomes, more
 ):
     """As many networks in the same places: the same in every bit as a straight run."""
-    more = {"schedule": schedule, **({"decay": 0.8} if schedule == "exponential" else {})}
     rates([0.3, 0.1, 0.01], data, out=out, keep=None, **more)
     trained.clear()
     longer = rates([0.3, 0.1, 0.01], data, out=out, keep=None, steps=50, **more)
