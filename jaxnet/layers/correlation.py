@@ -23,14 +23,17 @@ grouped convolution. That is by reasoning (small kernels are bound by their laun
 tested for its values, but its speed was not measured on a GPU.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.layers.windows import Windows, along
+from jaxnet.layers.products import product, transposed_product
+from jaxnet.layers.windows import Windows
 
-# By backend: whether weights' gradients are products, and networks in turn. Others: neither.
+# By backend: whether sums are products, and networks in turn. Others: neither.
 FORMS: dict[str, tuple[bool, bool]] = {"cpu": (True, True)}
 
 _CANONICAL = ("NHWC", "HWIO", "NHWC")
@@ -41,7 +44,7 @@ _NARROW = 32
 
 
 def by_products() -> bool:
-    """Whether gradients of weights are written as products of matrices on this device."""
+    """Whether the sums of a convolution are written as products of matrices on this device."""
     return FORMS.get(jax.default_backend(), (False, False))[0]
 
 
@@ -57,8 +60,17 @@ def correlate(
 ) -> Float[Array, "batch out_height out_width outputs"]:
     """out_nyxo = Σ_ijc x_n,y·s+i,x·s+j,c w_ijco over the windows, x padded with zeros."""
     if _is_product(where):
-        return x @ w[0, 0]
-    return lax.conv_general_dilated(x, w, where.stride, where.pads, dimension_numbers=_CANONICAL)
+        return _times(x, w[0, 0])
+    if not by_products() or where.stride != (1, 1):
+        return lax.conv_general_dilated(
+            x, w, where.stride, where.pads, dimension_numbers=_CANONICAL
+        )
+    if _is_narrow(x, where):
+        return _times(_windows(x, where), w.reshape(-1, w.shape[-1]))
+    # Every row of x times all rows of the kernel, then each product to the row where it belongs.
+    kernel = w.transpose(1, 2, 0, 3).reshape(-1, where.size[0] * w.shape[-1])
+    by_row = jnp.split(_times(_columns(x, where), kernel), where.size[0], axis=-1)
+    return functools.reduce(jnp.add, [where.at(part, 0, row) for row, part in enumerate(by_row)])
 
 
 def correlate_inputs(
@@ -71,7 +83,7 @@ def correlate_inputs(
     It is the correlation of dout, spread by the stride, with the kernel turned by 180°.
     """
     if _is_product(where):
-        return dout @ w[0, 0].T
+        return _times(dout, w[0, 0].T)
     pads = []
     for image, size, span, (before, _) in where.axes():
         before = size - 1 - before
@@ -81,7 +93,7 @@ def correlate_inputs(
         zero = jnp.zeros((), dout.dtype)
         dout = lax.pad(dout, zero, [(0, 0, 0), *between, (0, 0, 0)])
     turned = w[::-1, ::-1].swapaxes(2, 3)
-    return lax.conv_general_dilated(dout, turned, (1, 1), pads, dimension_numbers=_CANONICAL)
+    return correlate(dout, turned, Windows(where.span, where.size, (1, 1), tuple(pads)))
 
 
 def correlate_weights(
@@ -90,38 +102,56 @@ def correlate_weights(
     where: Windows,
 ) -> Float[Array, "rows columns inputs outputs"]:
     """dw_ijco = Σ_nyx x_n,y·s+i,x·s+j,c dout_nyxo: the adjoint of `correlate` in w."""
-    if by_products():
-        # doutᵀ·x and then a small transpose: xᵀ·dout takes XLA's CPU product up to twice as long.
-        sums = [(_flat(dout).T @ _flat(part)).T for part in _parts(x, where)]
-        return jnp.stack(sums).reshape(*where.size, x.shape[-1], dout.shape[-1])
-    # Images are the channels of this sum, dout spread by the stride is its kernel.
-    pads = [
-        (before, size + span - 1 - image - before)
-        for image, size, span, (before, _) in where.axes()
-    ]
-    return lax.conv_general_dilated(
-        x,
-        dout,
-        (1, 1),
-        pads,
-        rhs_dilation=where.stride,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-    )
+    (rows, columns), inputs, outputs = where.size, x.shape[-1], dout.shape[-1]
+    if not by_products():
+        # Images are the channels of this sum, dout spread by the stride is its kernel.
+        pads = [
+            (before, size + span - 1 - image - before)
+            for image, size, span, (before, _) in where.axes()
+        ]
+        return lax.conv_general_dilated(
+            x,
+            dout,
+            (1, 1),
+            pads,
+            rhs_dilation=where.stride,
+            dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        )
+    if _is_narrow(x, where):
+        sums = transposed_product(_flat(dout), _flat(_windows(x, where))).T
+        return sums.reshape(rows, columns, inputs, outputs)
+    # dout by the row of the image that each row of the kernel meets there.
+    by_row = jnp.concatenate([where.put(dout, 0, row) for row in range(rows)], axis=-1)
+    sums = transposed_product(_flat(by_row), _flat(_columns(x, where)))
+    return sums.reshape(rows, outputs, columns, inputs).transpose(0, 2, 3, 1)
+
+
+def _columns(
+    x: Float[Array, "batch height width inputs"], where: Windows
+) -> Float[Array, "batch height out_width values"]:
+    """Return the columns of every window beside each other, for each row of the image."""
+    return jnp.concatenate([where.at(x, 1, column) for column in range(where.size[1])], axis=-1)
+
+
+def _windows(
+    x: Float[Array, "batch height width inputs"], where: Windows
+) -> Float[Array, "batch out_height out_width values"]:
+    """Return all of every window side by side, row by row."""
+    columns = _columns(x, where)
+    return jnp.concatenate([where.at(columns, 0, row) for row in range(where.size[0])], axis=-1)
+
+
+def _times(x: Array, w: Array) -> Array:
+    return product(_flat(x), w).reshape(*x.shape[:-1], w.shape[1])
+
+
+def _is_narrow(x: Array, where: Windows) -> bool:
+    return where.size[1] * x.shape[-1] < _NARROW
 
 
 def _is_product(where: Windows) -> bool:
     """Whether each window is one place, and each place one window."""
     return where.size == where.stride == (1, 1) and not any(map(any, where.pads))
-
-
-def _parts(x: Array, where: Windows) -> list[Array]:
-    """Return the values of the windows, [batch, *count, values] each: by their rows, or at once."""
-    padded = where.pad(x) if any(map(any, where.pads)) else x
-    if where.size[1] * x.shape[-1] < _NARROW:
-        return [jnp.concatenate([where.at(padded, place) for place in where.offsets()], axis=-1)]
-    columns = [where.columns(padded, column) for column in range(where.size[1])]
-    beside = jnp.concatenate(columns, axis=-1) if len(columns) > 1 else columns[0]
-    return [along(beside, row, where.span[0], where.stride[0], 1) for row in range(where.size[0])]
 
 
 def _flat(x: Array) -> Array:

@@ -1,6 +1,8 @@
 """Pooling: one number for each window of an image and channel, its maximum or its mean."""
 
+import functools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,9 +15,15 @@ from jaxnet.layers.windows import Padding, Size, Windows, windows
 
 
 class MaxPoolCache(NamedTuple):
-    """`winner`: the place of the maximum in its window, counted row by row; `where` is static."""
+    """Where in its window each maximum is; `where` is static.
 
-    winner: Int32[Array, "batch out_height out_width channels"]
+    `column` is that of the maximum of one row of a window, for all rows of the image; `row` that
+    of the maximum of these. First along one axis, then along the other: 2·k comparisons a window
+    instead of k², which compilers make anew for each place that a gradient may go to.
+    """
+
+    row: Int32[Array, "batch out_height out_width channels"]
+    column: Int32[Array, "batch height out_width channels"]
     where: Windows
 
 
@@ -37,17 +45,21 @@ def max_pool_forward(
     (5.0, [0.0, 1.0, 0.0, 0.0])
     """
     where = _pool_windows("max_pool", x.shape[1:], window, stride, padding)
-    padded = where.pad(x, -math.inf)
-    best = where.at(padded, (0, 0))
+    of_rows, column = _first_maximum(x, where, axis=1)
+    out, row = _first_maximum(of_rows, where, axis=0)
+    return out, MaxPoolCache(row, column, where)
+
+
+def _first_maximum(x: Array, where: Windows, axis: int) -> tuple[Array, Array]:
+    """Return the maximum of each window along one axis, and its place in the window."""
+    best = where.at(x, axis, 0, -math.inf)
     winner = jnp.zeros(best.shape, jnp.int32)
-    for place, offset in enumerate(where.offsets()):
-        if place == 0:
-            continue
-        value = where.at(padded, offset)
+    for place in range(1, where.size[axis]):
+        value = where.at(x, axis, place, -math.inf)
         wins = (value > best) | jnp.isnan(value)  # a tie stays with the first
         best = jnp.where(wins, value, best)
         winner = jnp.where(wins, place, winner)
-    return best, MaxPoolCache(winner, where)
+    return best, winner
 
 
 def max_pool_backward(
@@ -57,11 +69,9 @@ def max_pool_backward(
 
     Of equal values in a window the first takes all of the gradient, as in PyTorch.
     """
-    winner, where = cache
-    dx = jnp.zeros((), dout.dtype)
-    for place, offset in enumerate(where.offsets()):
-        dx = where.back(jnp.where(winner == place, dout, 0), offset) + dx
-    return dx
+    row, column, where = cache
+    of_rows = _sum(where.put(jnp.where(row == i, dout, 0), 0, i) for i in range(where.size[0]))
+    return _sum(where.put(jnp.where(column == j, of_rows, 0), 1, j) for j in range(where.size[1]))
 
 
 def average_pool_forward(
@@ -81,11 +91,8 @@ def average_pool_forward(
     1.5
     """
     where = _pool_windows("average_pool", x.shape[1:], window, stride, padding)
-    padded = where.pad(x)
-    first, *others = where.offsets()
-    total = where.at(padded, first)
-    for offset in others:
-        total = total + where.at(padded, offset)
+    of_rows = _sum(where.at(x, 1, column) for column in range(where.size[1]))
+    total = _sum(where.at(of_rows, 0, row) for row in range(where.size[0]))
     return total * _shares(where, total), where
 
 
@@ -94,11 +101,12 @@ def average_pool_backward(
 ) -> Float[Array, "batch height width channels"]:
     """dx_nabc = Σ dout_nyxc / (the window's places in the image) over the windows around (a, b)."""
     share = dout * _shares(cache, dout)
-    first, *others = cache.offsets()
-    dx = cache.back(share, first)
-    for offset in others:
-        dx = dx + cache.back(share, offset)
-    return dx
+    of_rows = _sum(cache.put(share, 0, row) for row in range(cache.size[0]))
+    return _sum(cache.put(of_rows, 1, column) for column in range(cache.size[1]))
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _shares(where: Windows, like: Array) -> Array:

@@ -53,41 +53,32 @@ class Windows:
         """Give image, size, span and pads of each axis."""
         return zip(self.image, self.size, self.span, self.pads, strict=True)
 
-    def pad(self, x: Array, value: float = 0.0) -> Array:
-        """Return x [batch, height, width, channels] with its border."""
-        border = [(0, 0, 0), *((*pads, 0) for pads in self.pads), (0, 0, 0)]
-        return lax.pad(x, jnp.asarray(value, x.dtype), border)
+    def at(self, x: Array, axis: int, place: int, border: float = 0.0) -> Array:
+        """Return what of x is at a place of every window along one axis: 0, rows, or 1, columns.
 
-    def offsets(self) -> Iterator[Pair]:
-        """Give each position within a window, row by row."""
-        for row in range(self.size[0]):
-            for column in range(self.size[1]):
-                yield row, column
-
-    def at(self, padded: Array, offset: Pair) -> Array:
-        """Return what lies at this offset of every window, [batch, *count, channels]."""
-        return along(self.columns(padded, offset[1]), offset[0], self.span[0], self.stride[0], 1)
-
-    def columns(self, padded: Array, column: int) -> Array:
-        """Return what lies in this column of every window, for all rows of the padded image."""
-        return along(padded, column, self.span[1], self.stride[1], 2)
-
-    def back(self, values: Array, offset: Pair) -> Array:
-        """Put values [batch, *count, channels] back at this offset of their windows.
-
-        The transpose of `at`: [batch, *image, channels], zero elsewhere, the border dropped.
+        [batch, height, width, channels], where along this axis are the windows in place of the
+        image. What lies beyond the image is `border`.
         """
-        border = [(0, 0, 0)]
-        for axis, place in enumerate(offset):
-            before = place - self.pads[axis][0]
-            after = self.image[axis] - before - self.span[axis]
-            border.append((before, after, self.stride[axis] - 1))
-        return lax.pad(values, jnp.zeros((), values.dtype), [*border, (0, 0, 0)])
+        start, span = place - self.pads[axis][0], self.span[axis]
+        size = x.shape[axis + 1]
+        found = _pad(x, axis + 1, (-start, start + span - size, 0), border)
+        return lax.slice_in_dim(found, 0, span, self.stride[axis], axis + 1)
+
+    def put(self, values: Array, axis: int, place: int) -> Array:
+        """Return values at a place of every window along one axis where they lie in the image.
+
+        The transpose of `at`: zero elsewhere, and what falls beyond the image is dropped.
+        """
+        before, span = place - self.pads[axis][0], self.span[axis]
+        after = self.image[axis] - before - span
+        return _pad(values, axis + 1, (before, after, self.stride[axis] - 1))
 
 
-def along(x: Array, start: int, span: int, stride: int, axis: int) -> Array:
-    """Return x[start : start + span : stride] along an axis."""
-    return lax.slice_in_dim(x, start, start + span, stride, axis)
+def _pad(x: Array, axis: int, by: tuple[int, int, int], value: float = 0.0) -> Array:
+    """Pad along one axis: before, after (cropped where negative), and between all positions."""
+    border = [(0, 0, 0)] * x.ndim
+    border[axis] = by
+    return lax.pad(x, jnp.asarray(value, x.dtype), border)
 
 
 def windows(layer: str, shape: Shape, size: Size, stride: Size, padding: Padding) -> Windows:

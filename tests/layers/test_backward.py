@@ -284,7 +284,7 @@ def conv2d_shifted(dout, cache):
 
 
 def max_pool_to_the_next(dout, cache):
-    return layers.max_pool_backward(dout, cache._replace(winner=cache.winner + 1))
+    return layers.max_pool_backward(dout, cache._replace(column=cache.column + 1))
 
 
 def average_pool_border_counted(dout, cache):
