@@ -1,7 +1,7 @@
 """A gradient step of the net of convolutions: alone, as one of several, and beside PyTorch.
 
 Batch 32 of 28×28 images, plain descent, several steps a call. PyTorch, where it is installed, runs
-the same net, eagerly, in its own layout of images.
+the same net, eagerly, in its own layout of images; in bfloat16 by its autocast.
 """
 
 import importlib.util
@@ -16,6 +16,7 @@ from jax import lax
 from benchmarks.timing import interleave
 from jaxnet.layers.correlation import networks_in_turn
 from jaxnet.models import inception_resnet, loss_and_grad
+from jaxnet.numerics import numerics
 from jaxnet.stacking import over_networks
 
 BATCH, STEPS, NETWORKS, RATE = 32, 5, 4, 1e-3
@@ -28,11 +29,14 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     images = np.random.default_rng(0).normal(size=(BATCH, size, size, 1)).astype(np.float32)
     labels = (np.arange(BATCH) % 10).astype(np.int32)
     subjects = {
-        "alone": (1, _ours(images, labels, steps, 1)),
-        f"{networks} networks": (networks, _ours(images, labels, steps, networks)),
+        "alone": (1, _ours(images, labels, steps, 1, "float32")),
+        f"{networks} networks": (networks, _ours(images, labels, steps, networks, "float32")),
+        "alone, mixed": (1, _ours(images, labels, steps, 1, "mixed")),
+        f"{networks} networks, mixed": (networks, _ours(images, labels, steps, networks, "mixed")),
     }
     if importlib.util.find_spec("torch") is not None:
-        subjects["PyTorch, alone"] = (1, _torch(images, labels, steps))
+        for dtype in ("float32", "bfloat16"):
+            subjects[f"PyTorch, alone, {dtype}"] = (1, _torch(images, labels, steps, dtype))
     found = interleave({name: call for name, (_, call) in subjects.items()}, repeats)
     return [
         {
@@ -46,7 +50,7 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
 
 
 def _ours(
-    images: np.ndarray, labels: np.ndarray, steps: int, networks: int
+    images: np.ndarray, labels: np.ndarray, steps: int, networks: int, precision: str
 ) -> Callable[[], object]:
     net = inception_resnet(10)
 
@@ -63,10 +67,15 @@ def _ours(
     keys = jax.random.split(jax.random.key(0), networks)
     params = jax.vmap(lambda key: net.init(key, images.shape[1:])[0])(keys)
     x, y = jnp.asarray(images), jnp.asarray(labels)
-    return lambda: train(params, x, y)
+
+    def call() -> object:
+        with numerics(precision):
+            return train(params, x, y)
+
+    return call
 
 
-def _torch(images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], object]:
+def _torch(images: np.ndarray, labels: np.ndarray, steps: int, dtype: str) -> Callable[[], object]:
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
@@ -102,7 +111,9 @@ def _torch(images: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], o
         loss = torch.zeros(())
         for _ in range(steps):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(x), y.long())
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                scores = net(x)
+            loss = nn.functional.cross_entropy(scores.float(), y.long())
             loss.backward()
             optimizer.step()
         return float(loss.detach())

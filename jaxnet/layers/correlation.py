@@ -1,22 +1,26 @@
 """The three sums of a convolution, in the form that is fastest on the device at hand.
 
 Measured on 2 cores of a Xeon with AVX-512 and AMX, jax 0.10.2, float32: one gradient step of
-`jaxnet.inception_resnet`, batch 32, of which all but a few percent are these sums.
+`jaxnet.inception_resnet`, batch 32, of which most is these sums.
 
-    XLA's convolution for all three, outside a loop               147 ms
-    the same inside `scan`, `fori_loop` or `lax.map`            seconds: there the compiler falls to
-                                                                  a naive one for dw
-    products of matrices for all three, inside a loop             124 ms
-    convolution for out and dx, products for dw and for 1×1       111 ms
-    the same, two networks in turn (`lax.map`)                    127 ms a network
-    the same under `vmap` over two networks                       249 ms a network
+    XLA's convolution for all three, outside a loop      147 ms
+    the same inside `scan`, `fori_loop` or `lax.map`    seconds: a naive one for dw, there
+    convolution for out and dx, im2col by rows for dw    126 ms, four in turn 133 ms each
+    products for all three, as here                       95 ms, four in turn  94 ms each
+    the same in mixed precision                           77 ms, four in turn  76 ms each
+    PyTorch                                               56 ms
 
-It is the gradient of the weights alone that is slow in a loop: one of 3×3×64×64 takes 4.5 s there
-and 49 ms outside, while out takes 14 and 13 ms. So on a CPU: XLA's convolution for out and dx,
-products for dw, and the networks of a sweep in turn; each is then nearly as fast as one alone, and
-of the activations only one network's take memory. Among the products for dw, the kernel's columns
-side by side and one product for each of its rows is level with im2col in time (123 and 127 ms the
-step) at a third of its memory.
+A kernel of k·k places is a product k times as wide as the image has channels: the k columns of a
+window side by side, times all k rows of the kernel at once, or dout by row; what is left is to add
+k shifted images. Im2col has one product, too, and k times the memory to write, which takes as long:
+milliseconds in a loop, as im2col / as here / XLA's convolution, 32 images of 64 channels to 64:
+
+    3×3 at 28×28   out 22 / 12 / 16      dw 30 / 21
+    5×5 at 14×14       15 /  7 / 10         19 /  9
+    3×3 at 14×14        4 /  3 /  4          6 /  4
+
+Several networks in turn: side by side under `vmap` a product has a batch, and all their
+activations take memory at once (249 ms a network with convolutions for out and dx).
 
 On other devices: the library's convolution, and networks side by side, which JAX turns into one
 grouped convolution. That is by reasoning (small kernels are bound by their launches there); it is
@@ -122,7 +126,9 @@ def correlate_weights(
         return sums.reshape(rows, columns, inputs, outputs)
     # dout by the row of the image that each row of the kernel meets there.
     by_row = jnp.concatenate([where.put(dout, 0, row) for row in range(rows)], axis=-1)
-    sums = transposed_product(_flat(by_row), _flat(_columns(x, where)))
+    # In mixed precision, too: of sums as long as all places XLA's product of bfloat16 is no faster.
+    with jax.default_matmul_precision("float32"):
+        sums = transposed_product(_flat(by_row), _flat(_columns(x, where)))
     return sums.reshape(rows, outputs, columns, inputs).transpose(0, 2, 3, 1)
 
 

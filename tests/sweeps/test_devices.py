@@ -122,6 +122,41 @@ def test_that_takes_sums_that_are_alike(one_and_two, monkeypatch):
     assert one != two
 
 
+THREADS = """
+import hashlib
+import numpy as np
+import jaxnet
+from jaxnet.data import DataSet
+
+draws = np.random.default_rng(0)
+pixels = draws.integers(0, 256, (600, 16, 16, 4), dtype=np.uint8)
+labels = np.arange(600) % 10
+data = DataSet.from_arrays(pixels[:550], labels[:550], pixels[550:], labels[550:])
+found = jaxnet.sweep(
+    jaxnet.grid(l2=np.geomspace(1e-4, 1e-1, 4).tolist()), data, steps=3, batch_size=500,
+    learning_rate=1e-2, hidden=[200], precision="mixed", devices=1, keep=None,
+)
+weights = [found.networks[row.key].params["affine_2"]["w"] for row in found.rows]
+print(hashlib.sha256(b"".join(np.asarray(w).tobytes() for w in weights)).hexdigest())
+"""
+
+
+@on_cpus
+def test_wide_networks_in_mixed_precision_have_the_same_bits_on_any_number_of_threads():
+    """A product of [200, 500] and [500, 10] in float32 is summed in as many parts, else."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", THREADS],
+            env={**os.environ, "NPROC": str(threads)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in (1, 2)
+    }
+    assert len(found) == 1
+
+
 def test_seeds_of_their_own_are_divided_too(data, placed, assert_same_runs):
     space = grid(learning_rate=RATES[:2], hidden=[[5]], seed=[0, 1])
     one, three = (
