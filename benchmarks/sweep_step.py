@@ -26,9 +26,14 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
     images = picture_like(FEATURES, CLASSES, 1000 if smoke else EXAMPLES)
     rows = []
     for grid in GRIDS[:1] if smoke else GRIDS:
-        configurations = find_preset(grid).configurations()
+        job = find_preset(grid)
+        configurations = job.configurations()
         groups = make_plan(
-            configurations, (FEATURES,), CLASSES, steps=1000, capacity=Capacity(memory_budget())
+            configurations,
+            (FEATURES,),
+            CLASSES,
+            steps=job.steps,
+            capacity=Capacity(memory_budget()),
         ).groups
         for group in groups[:1] if smoke else groups:
             rows.append({"grid": grid, **_measure_group(group, configurations, images, smoke)})

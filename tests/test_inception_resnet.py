@@ -228,7 +228,7 @@ def test_the_plan_knows_the_work():
     assert 0.9 * products < flops < 1.1 * products
     few = estimated_bytes(one.structure, (28, 28, 1), 10)
     more = estimated_bytes(configure(**{**NET, "batch_size": 400}).structure, (28, 28, 1), 10)
-    assert 3 * few < more < 5 * few  # 100 images of an evaluation, 400 of a batch
+    assert 12 * few < more < 20 * few  # 25 images of an evaluation, 400 of a batch
 
 
 @pytest.mark.parametrize(
