@@ -8,7 +8,7 @@ Measured on 2 cores of a Xeon with AVX-512 and AMX, jax 0.10.2, float32: one gra
     convolution for out and dx, im2col by rows for dw    126 ms, four in turn 133 ms each
     products for all three, as here                       95 ms, four in turn  94 ms each
     the same in mixed precision                           77 ms, four in turn  76 ms each
-    PyTorch                                               56 ms
+    PyTorch                                               56 to 66 ms
 
 A kernel of k·k places is a product k times as wide as the image has channels: the k columns of a
 window side by side, times all k rows of the kernel at once, or dout by row; what is left is to add
