@@ -28,6 +28,7 @@ tested for its values, but its speed was not measured on a GPU.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ from jaxtyping import Array, Float
 
 from jaxnet.layers.products import product, transposed_product
 from jaxnet.layers.windows import Windows
+from jaxnet.layers.winograd import correlate_3x3
 
 # By backend: whether sums are products, and networks in turn. Others: neither.
 FORMS: dict[str, tuple[bool, bool]] = {"cpu": (True, True)}
@@ -45,6 +47,9 @@ _CANONICAL = ("NHWC", "HWIO", "NHWC")
 # With fewer values than this in a row of a window all of the window goes side by side: products
 # of so few columns each (images of one channel) spend their time on writing their sums.
 _NARROW = 32
+
+# With fewer channels or multiplications a kernel's rows are faster than many small products.
+_FILTERED_CHANNELS, _FILTERED = 32, 2**26
 
 
 def by_products() -> bool:
@@ -69,6 +74,8 @@ def correlate(
         return lax.conv_general_dilated(
             x, w, where.stride, where.pads, dimension_numbers=_CANONICAL
         )
+    if _is_filtered(w, where, len(x)):
+        return correlate_3x3(x, w, where)
     if _is_narrow(x, where):
         return _times(_windows(x, where), w.reshape(-1, w.shape[-1]))
     # Every row of x times all rows of the kernel, then each product to the row where it belongs.
@@ -153,6 +160,13 @@ def _times(x: Array, w: Array) -> Array:
 
 def _is_narrow(x: Array, where: Windows) -> bool:
     return where.size[1] * x.shape[-1] < _NARROW
+
+
+def _is_filtered(w: Array, where: Windows, batch: int) -> bool:
+    """Whether neighbours are summed together."""
+    if where.size != (3, 3) or where.stride != (1, 1) or min(w.shape[2:]) < _FILTERED_CHANNELS:
+        return False
+    return batch * math.prod(where.count) * w.size >= _FILTERED
 
 
 def _is_product(where: Windows) -> bool:

@@ -70,8 +70,8 @@ def max_pool_backward(
     Of equal values in a window the first takes all of the gradient, as in PyTorch.
     """
     row, column, where = cache
-    of_rows = _sum(where.put(jnp.where(row == i, dout, 0), 0, i) for i in range(where.size[0]))
-    return _sum(where.put(jnp.where(column == j, of_rows, 0), 1, j) for j in range(where.size[1]))
+    of_rows = where.spread([jnp.where(row == i, dout, 0) for i in range(where.size[0])], 0)
+    return where.spread([jnp.where(column == j, of_rows, 0) for j in range(where.size[1])], 1)
 
 
 def average_pool_forward(
@@ -101,8 +101,8 @@ def average_pool_backward(
 ) -> Float[Array, "batch height width channels"]:
     """dx_nabc = Σ dout_nyxc / (the window's places in the image) over the windows around (a, b)."""
     share = dout * _shares(cache, dout)
-    of_rows = _sum(cache.put(share, 0, row) for row in range(cache.size[0]))
-    return _sum(cache.put(of_rows, 1, column) for column in range(cache.size[1]))
+    of_rows = cache.spread([share] * cache.size[0], 0)
+    return cache.spread([of_rows] * cache.size[1], 1)
 
 
 def _sum(terms: Iterable[Array]) -> Array:

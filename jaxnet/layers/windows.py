@@ -1,6 +1,7 @@
 """Windows that slide over images: where each lies, for convolution and pooling alike."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -63,6 +64,17 @@ class Windows:
         size = x.shape[axis + 1]
         found = _pad(x, axis + 1, (-start, start + span - size, 0), border)
         return lax.slice_in_dim(found, 0, span, self.stride[axis], axis + 1)
+
+    def spread(self, values: Sequence[Array], axis: int) -> Array:
+        """Return the sum of what `put` gives for the values of each place of a window."""
+        apart = self.stride[axis] == self.size[axis] and self.pads[axis] == (0, 0)
+        if apart and self.image[axis] == self.size[axis] * self.count[axis]:
+            # Side by side they are the image: no zeros to add.
+            beside, shape = jnp.stack(values, axis + 2), values[0].shape
+            return beside.reshape(*shape[: axis + 1], self.image[axis], *shape[axis + 2 :])
+        return functools.reduce(
+            jnp.add, [self.put(value, axis, place) for place, value in enumerate(values)]
+        )
 
     def put(self, values: Array, axis: int, place: int) -> Array:
         """Return values at a place of every window along one axis where they lie in the image.
