@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.timing import interleave
-from jaxnet.layers.correlation import networks_in_turn
+from jaxnet.layers.correlation import convolution_form
 from jaxnet.models import inception_resnet, loss_and_grad
 from jaxnet.numerics import numerics
 from jaxnet.stacking import over_networks
@@ -58,7 +58,7 @@ def _ours(
         grads = loss_and_grad(net, params, {}, x, y).grads
         return jax.tree.map(lambda w, g: w - RATE * g, params, grads)
 
-    together = over_networks(step, (0, None, None), 0, in_turn=networks_in_turn())
+    together = over_networks(step, (0, None, None), 0, in_turn=convolution_form().in_turn)
 
     @jax.jit
     def train(params, x, y):

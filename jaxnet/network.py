@@ -17,6 +17,7 @@ from jaxnet.compose import Layer
 from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError
+from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics
@@ -27,7 +28,6 @@ from jaxnet.texts import parse_json
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
 
 ROWS = 1000  # images scored at once
-CONVOLUTION_ROWS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Network:
             self.preprocessing,
             len(self.class_names),
             dtype,
-            ROWS if self.architecture == "fully_connected" else CONVOLUTION_ROWS,
+            ROWS if self.architecture == "fully_connected" else convolution_form().rows,
         )
 
     def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:

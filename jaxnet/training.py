@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
 from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.correlation import networks_in_turn
+from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner, width_name
 from jaxnet.numerics import numerics, parameter_dtype
@@ -47,8 +47,6 @@ MOST_STEPS = 256
 # networks stay near the processor. For 1,000 nets of 32 units, 100 rows take a quarter of the time
 # of 500.
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
-CONVOLUTION_ROWS = 25  # by convolutions: a fifth less time than 100, which are 60 MB a product
-
 
 WIDE = 2**16
 """Weights of a first layer from which on sums are alike (see `jaxnet.layers.products`)."""
@@ -313,7 +311,7 @@ def _make_advance(
             partial(member_step, total),
             (axes, 0, own, own, own, *[None] * 3),
             (axes, 0),
-            in_turn=structure.is_convolutional and networks_in_turn(),
+            in_turn=structure.is_convolutional and convolution_form().in_turn,
             alike=shared and _is_wide(structure, input_shape, classes),
         )
         draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
@@ -357,7 +355,7 @@ def _make_advance(
 def _make_evaluate(
     structure: Structure, input_shape: Shape, classes: int, devices: Devices
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
-    in_turn = structure.is_convolutional and networks_in_turn()
+    in_turn = structure.is_convolutional and convolution_form().in_turn
     alike = _is_wide(structure, input_shape, classes)
     learns = piece_of(structure)
 
@@ -376,7 +374,7 @@ def _make_evaluate(
         at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
         if structure.is_convolutional:
-            at_once = CONVOLUTION_ROWS
+            at_once = convolution_form().rows
 
         def body(i, carry):
             correct, finite = carry

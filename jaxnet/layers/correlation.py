@@ -29,6 +29,7 @@ tested for its values, but its speed was not measured on a GPU.
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,17 @@ from jaxnet.layers.products import product, transposed_product
 from jaxnet.layers.windows import Windows
 from jaxnet.layers.winograd import correlate_3x3
 
-# By backend: whether sums are products, and networks in turn. Others: neither.
-FORMS: dict[str, tuple[bool, bool]] = {"cpu": (True, True)}
+
+class Form(NamedTuple):
+    """How a device computes convolutions."""
+
+    products: bool  # their sums are products of matrices
+    in_turn: bool  # networks that train together do so one after the other at each step
+    rows: int  # images scored at once; on CPUs the activations of so few stay near the processor
+
+
+FORMS = {"cpu": Form(products=True, in_turn=True, rows=25)}
+_OTHERS = Form(products=False, in_turn=False, rows=100)
 
 _CANONICAL = ("NHWC", "HWIO", "NHWC")
 
@@ -48,18 +58,14 @@ _CANONICAL = ("NHWC", "HWIO", "NHWC")
 # of so few columns each (images of one channel) spend their time on writing their sums.
 _NARROW = 32
 
-# With fewer channels or multiplications a kernel's rows are faster than many small products.
-_FILTERED_CHANNELS, _FILTERED = 32, 2**26
+# Channels and multiplications from which on neighbours are summed together, where the kernel is
+# 3×3. With fewer, sixteen small products take longer than the kernel's rows.
+FILTERED = (32, 2**26)
 
 
-def by_products() -> bool:
-    """Whether the sums of a convolution are written as products of matrices on this device."""
-    return FORMS.get(jax.default_backend(), (False, False))[0]
-
-
-def networks_in_turn() -> bool:
-    """Whether convolutional networks that train together do so one after the other at each step."""
-    return FORMS.get(jax.default_backend(), (False, False))[1]
+def convolution_form() -> Form:
+    """Return the form for the device at hand."""
+    return FORMS.get(jax.default_backend(), _OTHERS)
 
 
 def correlate(
@@ -70,7 +76,7 @@ def correlate(
     """out_nyxo = Σ_ijc x_n,y·s+i,x·s+j,c w_ijco over the windows, x padded with zeros."""
     if _is_product(where):
         return _times(x, w[0, 0])
-    if not by_products() or where.stride != (1, 1):
+    if not convolution_form().products or where.stride != (1, 1):
         return lax.conv_general_dilated(
             x, w, where.stride, where.pads, dimension_numbers=_CANONICAL
         )
@@ -114,7 +120,7 @@ def correlate_weights(
 ) -> Float[Array, "rows columns inputs outputs"]:
     """dw_ijco = Σ_nyx x_n,y·s+i,x·s+j,c dout_nyxo: the adjoint of `correlate` in w."""
     (rows, columns), inputs, outputs = where.size, x.shape[-1], dout.shape[-1]
-    if not by_products():
+    if not convolution_form().products:
         # Images are the channels of this sum, dout spread by the stride is its kernel.
         pads = [
             (before, size + span - 1 - image - before)
@@ -163,10 +169,13 @@ def _is_narrow(x: Array, where: Windows) -> bool:
 
 
 def _is_filtered(w: Array, where: Windows, batch: int) -> bool:
-    """Whether neighbours are summed together."""
-    if where.size != (3, 3) or where.stride != (1, 1) or min(w.shape[2:]) < _FILTERED_CHANNELS:
-        return False
-    return batch * math.prod(where.count) * w.size >= _FILTERED
+    channels, multiplications = FILTERED
+    return (
+        where.size == (3, 3)
+        and where.stride == (1, 1)
+        and min(w.shape[2:]) >= channels
+        and batch * math.prod(where.count) * w.size >= multiplications
+    )
 
 
 def _is_product(where: Windows) -> bool:

@@ -26,21 +26,23 @@ def correlate_3x3(
 ) -> Float[Array, "batch out_height out_width outputs"]:
     """out_nyxo = Σ_ijc x_n,y+i,x+j,c w_ijco over windows at every place, along both axes."""
     kernels = [_of_kernel(row) for row in _of_kernel(w)]
-    rows = _of_image(_in_pairs(x, where, 0), 0)
+    images = [_of_image(row, 1) for row in _of_image(_in_pairs(x, where), 0)]
     products = [
-        [_times(d, g) for d, g in zip(_of_image(_in_pairs(row, where, 1), 1), by_row, strict=True)]
-        for row, by_row in zip(rows, kernels, strict=True)
+        [_times(d, g) for d, g in zip(by_column, kernel, strict=True)]
+        for by_column, kernel in zip(images, kernels, strict=True)
     ]
     out = _sums([_sums(row, 1) for row in products], 0)
     height, width = where.count
     return out[:, :height, :width]
 
 
-def _in_pairs(x: Array, where: Windows, axis: int) -> Array:
-    """Pad one axis so that windows of three come in pairs."""
-    before, count = where.pads[axis][0], where.count[axis]
+def _in_pairs(x: Array, where: Windows) -> Array:
+    """Pad images so that windows of three come in pairs, along rows and columns."""
     border = [(0, 0, 0)] * x.ndim
-    border[axis + 1] = (before, count + count % 2 + 2 - before - where.image[axis], 0)
+    for axis, (before, _) in enumerate(where.pads):
+        count = where.count[axis]
+        after = count + count % 2 + 2 - before - where.image[axis]
+        border[axis + 1] = (before, after, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), border)
 
 

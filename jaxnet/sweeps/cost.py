@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
+from jaxnet.layers.correlation import convolution_form
 from jaxnet.learner import build_model, width_name
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.pieces import piece_of, pieces_of
-from jaxnet.training import CONVOLUTION_ROWS, DeviceData, make_train
+from jaxnet.training import DeviceData, make_train
 
 Shape = tuple[int, ...]
 
@@ -79,7 +80,7 @@ def network_bytes(structure: Structure, features: int, classes: int) -> int:
 @lru_cache(maxsize=1024)
 def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
     numbers = ARCHITECTURES[structure.architecture] | COMMON_NUMBERS
-    rows = max(structure.batch_size, CONVOLUTION_ROWS)
+    rows = max(structure.batch_size, convolution_form().rows)
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
         traced = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}

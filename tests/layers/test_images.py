@@ -41,6 +41,8 @@ def looped(x, size, stride, pads, value, reduce):
 # kernel, stride, padding, what the padding is
 CONVOLUTIONS = [
     ((3, 3), 1, "same", ((1, 1), (1, 1))),
+    ((3, 3), 1, "valid", ((0, 0), (0, 0))),  # an odd number of windows each way, and an even one
+    ((3, 3), 1, ((4, 0), (0, 3)), ((4, 0), (0, 3))),  # windows beyond the image
     ((5, 5), 1, "same", ((2, 2), (2, 2))),
     ((1, 1), 1, "same", ((0, 0), (0, 0))),
     ((3, 3), 2, "same", ((1, 1), (0, 1))),  # five rows and six columns: the odd one behind
@@ -50,11 +52,16 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize("channels", [2, 20])  # few: one product; many: one for each kernel row
+# few: one product; many: one for each kernel row, or neighbours together
+@pytest.mark.parametrize(("channels", "filtered"), [(2, False), (20, False), (20, True)])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "pads"), CONVOLUTIONS)
 def test_convolution_is_the_sum_over_the_window(
-    kernel, stride, padding, pads, channels, monkeypatch
+    kernel, stride, padding, pads, channels, filtered, monkeypatch
 ):
+    if filtered:
+        if (kernel, stride) != ((3, 3), 1):
+            pytest.skip("is not summed in this form")
+        monkeypatch.setattr(correlation, "FILTERED", (1, 1))
     x = RNG.normal(size=(2, 5, 6, channels))
     w, b = RNG.normal(size=(*kernel, channels, 3)), RNG.normal(size=3)
     strides = (stride, stride) if isinstance(stride, int) else stride
@@ -74,7 +81,8 @@ def test_convolution_is_the_sum_over_the_window(
     dout = RNG.normal(size=out.shape)
     value = float((dout * (want - b)).sum())
     for products in (True, False):
-        monkeypatch.setitem(correlation.FORMS, "cpu", (products, True))
+        form = correlation.Form(products, in_turn=True, rows=25)
+        monkeypatch.setitem(correlation.FORMS, "cpu", form)
         dx, dw, db = map(np.asarray, layers.conv2d_backward(jnp.asarray(dout), cache))
         assert float((dx * x).sum()) == pytest.approx(value, rel=1e-10)
         assert float((dw * w).sum()) == pytest.approx(value, rel=1e-10)

@@ -71,6 +71,8 @@ def _image_rows() -> Iterator[Row]:
             yield from _layer("conv2d", options, shapes, **settings)
     wide = [(1, 3, 3, 16), (3, 3, 16, 1), (1,)]  # its products go by rows of the kernel
     yield from _layer("conv2d", "1×3×3×16 to 1, 3×3", wide)
+    large = [(9, 29, 28, 32), (3, 3, 32, 32), (32,)]  # and here neighbours are summed together
+    yield from _layer("conv2d", "9×29×28×32 to 32, 3×3", large)
     for name in ("max_pool", "average_pool"):
         for settings in [
             {"window": 2},

@@ -47,11 +47,12 @@ def network_rows() -> Iterator[Row]:
     padded = _Net((6, 5), "sigmoid", "softmax", "half", widths=(4, 3))
     for norm in NORMS:
         yield from _network(norm, "depth 3, widths 4 and 3 of 6 and 5", padded, False, (7, 3))
-    yield from _inception_resnet()
+    for norm in NORMS:
+        yield from _inception_resnet(norm)
 
 
-def _inception_resnet(shape: Shape = (3, 4, 4, 1), classes: int = 3) -> Iterator[Row]:
-    model = models.inception_resnet(classes, filters=2, branches=(2, 1, 2, 1, 2, 1))
+def _inception_resnet(norm: str, shape: Shape = (3, 8, 9, 1), classes: int = 3) -> Iterator[Row]:
+    model = models.inception_resnet(classes, filters=2, branches=(2, 1, 2, 1, 2, 1), norm=norm)
 
     def both(params, state, images, labels, l2):
         return models.loss_and_grad(model, params, state, images, labels, l2=l2)
@@ -68,7 +69,7 @@ def _inception_resnet(shape: Shape = (3, 4, 4, 1), classes: int = 3) -> Iterator
         return check_grads(value, args, grad=grad, argnums=(0,), seed=seed)
 
     for dtype in DTYPES[:1]:  # its layers are proved in both
-        options = f"{size_text(shape)}, softmax, l2 0.1 half, {dtype}"
+        options = f"norm {norm}, {size_text(shape)}, softmax, l2 0.1 half, {dtype}"
         yield Row("network", "inception_resnet", options, functools.partial(check, dtype))
 
 
