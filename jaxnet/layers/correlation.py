@@ -1,23 +1,31 @@
 """The three sums of a convolution, in the form that is fastest on the device at hand.
 
-Measured on 2 cores of a Xeon with AVX-512 and AMX, jax 0.10.2, float32: one gradient step of
-`jaxnet.inception_resnet`, batch 32, of which most is these sums.
+Measured on 2 cores, jax 0.10.2: milliseconds of a gradient step of `jaxnet.inception_resnet`, batch
+32, of which most is these sums; a Xeon with AVX-512 and AMX, an EPYC with AVX-512.
 
-    XLA's convolution for all three, outside a loop      147 ms
-    the same inside `scan`, `fori_loop` or `lax.map`    seconds: a naive one for dw, there
-    convolution for out and dx, im2col by rows for dw    126 ms, four in turn 133 ms each
-    products for all three, as here                       95 ms, four in turn  94 ms each
-    the same in mixed precision                           77 ms, four in turn  76 ms each
-    PyTorch                                               56 to 66 ms
+                                                          Xeon         EPYC
+    XLA's convolution for all three, outside a loop       147
+    the same inside `scan`, `fori_loop` or `lax.map`      seconds: a naive one for dw, there
+    convolution for out and dx, im2col by rows for dw     126
+    products for all three                                95           57
+    and 3×3 kernels by neighbours, as here                             47, four in turn 42 each
+    the same in mixed precision                                        43, four in turn 39 each
+    PyTorch                                               56 to 66     36
 
 A kernel of k·k places is a product k times as wide as the image has channels: the k columns of a
 window side by side, times all k rows of the kernel at once, or dout by row; what is left is to add
-k shifted images. Im2col has one product, too, and k times the memory to write, which takes as long:
-milliseconds in a loop, as im2col / as here / XLA's convolution, 32 images of 64 channels to 64:
+k shifted images. Im2col has one product, too, and k times the memory to write: 1.3 to 2.1 times as
+long on the Xeon. For out and dx of 3×3 kernels, neighbouring sums have products in common
+(`jaxnet.layers.winograd`). Milliseconds in a loop on the EPYC, 32 images of 64 channels to 64:
 
-    3×3 at 28×28   out 22 / 12 / 16      dw 30 / 21
-    5×5 at 14×14       15 /  7 / 10         19 /  9
-    3×3 at 14×14        4 /  3 /  4          6 /  4
+                    out: products   by neighbours   XLA's convolution     dw: products
+    3×3 at 28×28              8.0             4.0                 8.4              8.0
+    3×3 at 14×14              1.2             0.7                 2.0              1.5
+    5×5 at 14×14              3.4               –                 5.5              3.7
+
+Not taken: four neighbours along an axis, 3.4 and 2.6 ms for the two 3×3, errors eight times as
+large; 5×5 by two neighbours, 2.4 ms, six times the errors and 36 products to compile; dw by
+neighbours along one axis, 3.8 ms alone and nothing in the whole step.
 
 Several networks in turn: side by side under `vmap` a product has a batch, and all their
 activations take memory at once (249 ms a network with convolutions for out and dx).
