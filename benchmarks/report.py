@@ -21,7 +21,16 @@ from jaxnet.sweeps.folder import versions
 RESULTS = Path(__file__).parent / "results"
 BUT_RESULTS = ("--", ":(top)", ":(top,exclude)benchmarks/results")
 WIDTH = 220
-PEERS = ("torch", "flax", "equinox", "scikit-learn", "chex")
+PEERS = (
+    "torch",
+    "flax",
+    "equinox",
+    "scikit-learn",
+    "chex",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+)
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -187,7 +187,7 @@ def test_without_a_job_the_default_preset_is_trained(monkeypatch):
     """What is handed to the library; the sweep itself is 144 networks."""
     jobs = []
     monkeypatch.setattr(
-        "jaxnet.cli._run", lambda job, settings, options: jobs.append((job, settings)) or 0
+        "jaxnet.commands._run", lambda job, settings, options: jobs.append((job, settings)) or 0
     )
     from jaxnet.sweeps import find_preset
 
@@ -534,7 +534,7 @@ def test_lr_is_short_for_the_learning_rate_and_no_hidden_layer_can_be_asked_for(
 def test_epochs_are_counted_in_steps(monkeypatch, epochs, steps):
     """An epoch of 207 images in batches of 20 is 10 steps."""
     seen = []
-    monkeypatch.setattr("jaxnet.cli._run", lambda job, settings, o: seen.append(o.steps) or 0)
+    monkeypatch.setattr("jaxnet.commands._run", lambda job, settings, o: seen.append(o.steps) or 0)
     options = ["--train", "207", "--batch-size", "20"]
     assert main(["train", "--epochs", epochs, *options]) == 0
     assert seen == [steps]

@@ -97,7 +97,7 @@ PRESETS: dict[str, Job] = {
         steps=480,
         train=1000,
         validation=1000,
-        replicates=2,
+        replicates=8,
         evaluations=5,
         settings={
             **_INCEPTION,
