@@ -88,7 +88,6 @@ def family_of(configuration: Configuration) -> tuple[Any, ...]:
 
 def bucket(
     members: Mapping[Structure, Sequence[int]],
-    flops: Mapping[Structure, float],
     steps: int,
     input_shape: tuple[int, ...],
     classes: int,

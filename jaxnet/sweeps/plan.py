@@ -270,7 +270,6 @@ def make_plan(
         shared = all(shared for _, shared in by_seed(together, configurations, least))
         cells = bucket(
             members,
-            flops,
             steps,
             input_shape,
             classes,

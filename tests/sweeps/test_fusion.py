@@ -87,15 +87,14 @@ def seconds(cells, steps, counts, batch, rate, compiling, per_step):
 def test_the_ladder_of_least_nominal_time_is_chosen(widths, compiling, per_step, steps):
     rate = 2e11
     configurations = [configure(hidden=hidden, batch_size=10) for hidden in widths]
-    members, flops, counts = {}, {}, {}
+    members, counts = {}, {}
     for i, configuration in enumerate(configurations):
         structure = configuration.structure
         members.setdefault(structure, []).append(i)
         counts[structure.hidden] = counts.get(structure.hidden, 0) + 1
-        flops[structure] = 0.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fusion, "NOMINAL", dict.fromkeys(NOW, (rate, compiling, per_step)))
-        cells = bucket(members, flops, steps, SHAPE, CLASSES)
+        cells = bucket(members, steps, SHAPE, CLASSES)
 
     assert sorted(i for ids in cells.values() for i in ids) == list(range(len(widths)))
     for structure, ids in cells.items():
@@ -114,12 +113,11 @@ def test_the_ladder_of_least_nominal_time_is_chosen(widths, compiling, per_step,
 def test_dear_programs_are_few_and_cheap_ones_are_exact(cost):
     nets = [configure(hidden=h) for h in ([5, 4], [6, 9], [80, 3], [7, 7])]
     members = {c.structure: [i] for i, c in enumerate(nets)}
-    flops = dict.fromkeys(members, 0.0)
     cost(compiling=1e9)
-    (only,) = bucket(members, flops, 10, SHAPE, CLASSES)
+    (only,) = bucket(members, 10, SHAPE, CLASSES)
     assert (only.hidden, only.padded) == ((80, 9), True)  # the largest in each layer, of no net
     cost(compiling=0.0)
-    exact = bucket(members, flops, 10, SHAPE, CLASSES)
+    exact = bucket(members, 10, SHAPE, CLASSES)
     assert exact == members
 
 
