@@ -4,6 +4,8 @@ import signal
 import tempfile
 
 import jax
+import numpy as np
+import pytest
 
 # Who starts the tests in the background of a script has them ignore Ctrl-C, and what they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,3 +30,10 @@ def pytest_sessionstart():
     from jaxnet.sweeps import fusion  # not before annotations are checked, see addopts
 
     fusion.NARROW = 0.0
+
+
+@pytest.fixture(autouse=True)
+def own_draws(request, monkeypatch):
+    """Begin a module's generator anew: what a test draws does not depend on those before it."""
+    if hasattr(getattr(request.node, "module", None), "RNG"):
+        monkeypatch.setattr(request.node.module, "RNG", np.random.default_rng(0))

@@ -44,7 +44,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.layers.products import product, transposed_product
+from jaxnet.layers.products import product_of_channels, transposed_product
 from jaxnet.layers.windows import Windows
 from jaxnet.layers.winograd import correlate_3x3
 
@@ -83,7 +83,7 @@ def correlate(
 ) -> Float[Array, "batch out_height out_width outputs"]:
     """out_nyxo = Σ_ijc x_n,y·s+i,x·s+j,c w_ijco over the windows, x padded with zeros."""
     if _is_product(where):
-        return _times(x, w[0, 0])
+        return product_of_channels(x, w[0, 0])
     if not convolution_form().products or where.stride != (1, 1):
         return lax.conv_general_dilated(
             x, w, where.stride, where.pads, dimension_numbers=_CANONICAL
@@ -91,10 +91,10 @@ def correlate(
     if _is_filtered(w, where, len(x)):
         return correlate_3x3(x, w, where)
     if _is_narrow(x, where):
-        return _times(_windows(x, where), w.reshape(-1, w.shape[-1]))
+        return product_of_channels(_windows(x, where), w.reshape(-1, w.shape[-1]))
     # Every row of x times all rows of the kernel, then each product to the row where it belongs.
     kernel = w.transpose(1, 2, 0, 3).reshape(-1, where.size[0] * w.shape[-1])
-    by_row = jnp.split(_times(_columns(x, where), kernel), where.size[0], axis=-1)
+    by_row = jnp.split(product_of_channels(_columns(x, where), kernel), where.size[0], axis=-1)
     return functools.reduce(jnp.add, [where.at(part, 0, row) for row, part in enumerate(by_row)])
 
 
@@ -108,7 +108,7 @@ def correlate_inputs(
     It is the correlation of dout, spread by the stride, with the kernel turned by 180°.
     """
     if _is_product(where):
-        return _times(dout, w[0, 0].T)
+        return product_of_channels(dout, w[0, 0].T)
     pads = []
     for image, size, span, (before, _) in where.axes():
         before = size - 1 - before
@@ -166,10 +166,6 @@ def _windows(
     """Return all of every window side by side, row by row."""
     columns = _columns(x, where)
     return jnp.concatenate([where.at(columns, 0, row) for row in range(where.size[0])], axis=-1)
-
-
-def _times(x: Array, w: Array) -> Array:
-    return product(_flat(x), w).reshape(*x.shape[:-1], w.shape[1])
 
 
 def _is_narrow(x: Array, where: Windows) -> bool:

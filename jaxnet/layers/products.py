@@ -91,6 +91,13 @@ def product(
     return a @ b
 
 
+def product_of_channels(
+    x: Float[Array, "*places inputs"], w: Float[Array, "inputs outputs"]
+) -> Float[Array, "*places outputs"]:
+    """Σ_i x_…i w_io: every place of an image times the same matrix."""
+    return product(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[1])
+
+
 def product_of_inputs(
     x: Float[Array, "batch inputs"], w: Float[Array, "inputs outputs"]
 ) -> Float[Array, "batch outputs"]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.layers.products import product
+from jaxnet.layers.products import product_of_channels
 from jaxnet.layers.windows import Windows
 
 
@@ -31,7 +31,7 @@ def correlate_3x3(
     kernels = [_of_kernel(row) for row in _of_kernel(w)]
     images = [_of_image(row, 1) for row in _of_image(_in_pairs(x, where), 0)]
     products = [
-        [_times(d, g) for d, g in zip(by_column, kernel, strict=True)]
+        [product_of_channels(d, g) for d, g in zip(by_column, kernel, strict=True)]
         for by_column, kernel in zip(images, kernels, strict=True)
     ]
     out = _sums([_sums(row, 1) for row in products], 0)
@@ -65,11 +65,3 @@ def _sums(m: list[Array], axis: int) -> Array:
     """Return y, pairs side by side along an axis."""
     pairs = jnp.stack([m[0] + m[1] + m[2], m[1] - m[2] - m[3]], axis + 2)
     return pairs.reshape(*m[0].shape[: axis + 1], -1, *m[0].shape[axis + 2 :])
-
-
-def _times(x: Array, w: Array) -> Array:
-    return product(_flat(x), w).reshape(*x.shape[:-1], w.shape[1])
-
-
-def _flat(x: Array) -> Array:
-    return x.reshape(-1, x.shape[-1])

@@ -201,7 +201,8 @@ def test_network_starts_at_chance_and_its_gradient_is_that_of_differences():
             values.append(penalized.loss(images, labels)[0])
         penalized.params[name] = original
         # Losses of about 5: their rounding over 2e-6 is 1e-9.
-        assert (grad * along).sum() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6)
+        expected = pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-9)
+        assert (grad * along).sum() == expected
 
 
 @pytest.mark.parametrize(
