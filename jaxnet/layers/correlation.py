@@ -24,8 +24,8 @@ long on the Xeon. For out and dx of 3×3 kernels, neighbouring sums have product
     5×5 at 14×14              3.4               –                 5.5              3.7
 
 Not taken: four neighbours along an axis, 3.4 and 2.6 ms for the two 3×3, errors eight times as
-large; 5×5 by two neighbours, 2.4 ms, six times the errors and 36 products to compile; dw by
-neighbours along one axis, 3.8 ms alone and nothing in the whole step.
+large; 5×5 by two neighbours, 2.4 ms, errors as large, and 36 products to compile; dw by neighbours
+along one axis, 3.8 ms alone and nothing in the whole step.
 
 Several networks in turn: side by side under `vmap` a product has a batch, and all their
 activations take memory at once (249 ms a network with convolutions for out and dx).

@@ -41,7 +41,7 @@ def looped(x, size, stride, pads, value, reduce):
 # kernel, stride, padding, what the padding is
 CONVOLUTIONS = [
     ((3, 3), 1, "same", ((1, 1), (1, 1))),
-    ((3, 3), 1, "valid", ((0, 0), (0, 0))),  # an odd number of windows each way, and an even one
+    ((3, 3), 1, "valid", ((0, 0), (0, 0))),  # windows that do not come in pairs, along one axis
     ((3, 3), 1, ((4, 0), (0, 3)), ((4, 0), (0, 3))),  # windows beyond the image
     ((5, 5), 1, "same", ((2, 2), (2, 2))),
     ((1, 1), 1, "same", ((0, 0), (0, 0))),
