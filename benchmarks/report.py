@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnet.sweeps.folder import versions
+from jaxnet.texts import to_json
 
 RESULTS = Path(__file__).parent / "results"
 BUT_RESULTS = ("--", ":(top)", ":(top,exclude)benchmarks/results")
@@ -73,7 +73,7 @@ def write_json(subject: str, rows: Sequence[dict[str, Any]], disturbed: float) -
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{subject}-{device.platform}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(to_json(content, indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -3,13 +3,13 @@
 Every figure is a ratio within one run, but for the seconds of the tiny nets.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
 from benchmarks.report import RESULTS
+from jaxnet.texts import parse_json
 
 Row = dict[str, Any]
 GRIDS = ("sweeps_45", "sweeps_24", "sweeps_144")
@@ -66,7 +66,7 @@ def measure(*, smoke: bool) -> list[Row]:
 
 def _rows(subject: str) -> list[Row]:
     path = RESULTS / f"{subject}-{jax.default_backend()}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return parse_json(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
 
 
 def _step(precision: str, chosen: Callable[[Row], bool]) -> list[float | None]:

@@ -33,6 +33,9 @@ from .errors import (
     DataError as DataError,
 )
 from .errors import (
+    DataWarning as DataWarning,
+)
+from .errors import (
     JaxnetError as JaxnetError,
 )
 from .errors import (
@@ -94,3 +97,4 @@ from .sweeps.space import (
 from .sweeps.sweep import plan as plan
 from .sweeps.sweep import sweep as sweep
 from .sweeps.sweep import train as train
+from .values.named import named as named

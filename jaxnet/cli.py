@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxnet import commands
-from jaxnet.errors import JaxnetError
+from jaxnet.errors import DataWarning, JaxnetError
+from jaxnet.terminal import plain_output
 
 # The options of `jaxnet train`: every setting of a run but its seed. Names and numbers are checked
 # by `jaxnet.configure`; here stands only what --help says.
@@ -56,15 +59,25 @@ TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    plain_output()
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DataWarning)
+            warnings.showwarning = _show_warning
+            return options.run(options)
     except JaxnetError as error:
         print(f"jaxnet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("jaxnet: interrupted", file=sys.stderr)
         return 130
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a warning of ours in one line, others as Python does."""
+    text = warnings.formatwarning(message, category, *where[:2])
+    print(f"jaxnet: {message}" if category is DataWarning else text, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -195,16 +208,29 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck = kinds.add_parser(
         "gradcheck",
         help="prove every gradient of jaxnet, or check one of yours",
-        description="Without MODULE:FUNCTION: every layer, loss, net and update rule of jaxnet. "
+        description="Without a function: every layer, loss, net and update rule of jaxnet. "
         "Exit code 0 if all hold, 1 if not.",
     )
-    gradcheck.add_argument("function", nargs="?", metavar="MODULE:FUNCTION", help="check this one")
+    gradcheck.add_argument(
+        "function",
+        nargs="?",
+        metavar="MODULE:FUNCTION",
+        help="check this one, several as MODULE:FUNCTION,FUNCTION, or MODULE alone for all that "
+        "its check_args() has arguments for, a dict by function",
+    )
+    for option, what in (
+        ("grad", "its gradient by hand, of a scalar function"),
+        ("backward", "its backward pass by hand, where it returns (out, cache)"),
+        ("reference", "a plain function of the same values, for a custom rule"),
+    ):
+        gradcheck.add_argument(f"--{option}", metavar="[MODULE:]NAME", help=what)
     gradcheck.add_argument(
         "--args",
         metavar="SPEC",
         help='its arguments, such as "x=f64[3,4] y=i32[3]<10 key rate=0.5": random floats, '
-        "integers below 10, a random key, a number (default: what the module's check_args() "
-        "returns, a tuple, or a dict with args and options of check_grads)",
+        "integers below 10, a random key, a number; or a tuple such as '([0.5, 2.0], 3)'; or "
+        "MODULE:NAME of a tuple or of a function that returns one (default: what the module's "
+        "check_args() returns, a tuple, or a dict with args and options of check_grads)",
     )
     gradcheck.add_argument("--only", metavar="PATTERN", help="only rows of the table with this")
     gradcheck.add_argument("--seed", type=int, default=0, help="of arguments and directions")
@@ -219,7 +245,17 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of weights, minibatches and random spaces")
     parser.add_argument("--validation", type=int, help="training images held out to judge by")
     parser.add_argument("--train", type=int, help="training images to use (default: all others)")
+    parser.add_argument(
+        "--split", help="which images are held out: stratified, drawn by class, or tail, the last"
+    )
+    parser.add_argument("--split-seed", type=int, help="of the draw of --split stratified")
     parser.add_argument("--out", type=Path, help="run folder (default: runs/COMMAND-NNN)")
+    parser.add_argument(
+        "--beside",
+        action="store_true",
+        help="where --out holds another run, use FOLDER-2, FOLDER-3, ...: the first that is free, "
+        "or that this run extends",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out, whatever it was"
     )

@@ -79,7 +79,7 @@ def _steps_of(epochs: float, job: Job, options: Namespace) -> int:
     if not 0 < epochs < float("inf"):
         raise ConfigurationError(f"--epochs: expected a number above 0, got {epochs}")
     job = _overridden(job, {}, options)
-    examples = len(job.split(load(job.data, data_dir=options.data_dir)).train)
+    examples, _ = job.sizes(load(job.data, data_dir=options.data_dir))
     batch_size = job.configurations()[0].structure.batch_size
     return max(1, round(epochs * max(1, examples // batch_size)))
 
@@ -92,7 +92,7 @@ def _overridden(job: Job, settings: dict[str, Any], options: Namespace) -> Job:
 
     given = {
         name: value
-        for name in ("data", *WHOLE)
+        for name in ("data", "split", *WHOLE)
         if (value := getattr(options, name, None)) is not None
     }
     halving, hyperband = (getattr(options, name, None) for name in ("halving", "hyperband"))
@@ -109,7 +109,7 @@ def _run(job: Job, settings: dict[str, Any], options: Namespace) -> int:
     """Run a job into its folder and print what came out."""
     from jaxnet.data import load
     from jaxnet.sweeps import run_job
-    from jaxnet.sweeps.folder import next_run_folder
+    from jaxnet.sweeps.folder import folder_beside, next_run_folder
     from jaxnet.tables import print_result
 
     job = _overridden(job, settings, options)
@@ -131,6 +131,8 @@ def _run(job: Job, settings: dict[str, Any], options: Namespace) -> int:
     out = _out(options) if options.resume else options.out or next_run_folder(options.command)
     try:
         data = load(job.data, data_dir=options.data_dir)
+        if options.beside:
+            out = folder_beside(out, job, data)
         result = run_job(
             job,
             data,
@@ -280,16 +282,22 @@ def data_info(options: Namespace) -> int:
 
 def gradcheck(options: Namespace) -> int:
     """Prove jaxnet's gradients, or check a function of the user's."""
-    from jaxnet.gradcheck.command import check_function, prove
+    from jaxnet.gradcheck.command import check_functions, prove
 
     if options.seed < 0:
         raise ConfigurationError(f"--seed expects a number from 0, got {options.seed}")
+    by_hand = {name: getattr(options, name) for name in ("grad", "backward", "reference")}
     if options.function is None:
-        if options.args is not None:
-            raise ConfigurationError("--args belongs to a function: give MODULE:FUNCTION too")
+        for name, value in {"args": options.args, **by_hand}.items():
+            if value is not None:
+                raise ConfigurationError(f"--{name} belongs to a function: give MODULE:FUNCTION")
         return prove(only=options.only, seed=options.seed, json_file=options.json)
     if options.only is not None:
         raise ConfigurationError("--only selects rows of jaxnet's own table: leave it out")
-    return check_function(
-        options.function, spec=options.args, seed=options.seed, json_file=options.json
+    return check_functions(
+        options.function,
+        args=options.args,
+        by_hand=by_hand,
+        seed=options.seed,
+        json_file=options.json,
     )

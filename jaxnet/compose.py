@@ -15,8 +15,10 @@ from jaxtyping import Array
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Layer, Tree, init_nothing
+from jaxnet.signatures import checked
 
 
+@checked
 def serial(*layers: Layer) -> Layer:
     """Return layers applied one after the other: out = f_n(…f_2(f_1(x))).
 
@@ -68,6 +70,7 @@ def identity() -> Layer:
     return Layer("identity", init_nothing, forward, backward)
 
 
+@checked
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
     """Return out = branch(x) + shortcut(x), so that dout goes to both. He et al. 2016.
 
@@ -95,6 +98,7 @@ def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
     return Layer("residual", init, forward, backward)
 
 
+@checked
 def concat(*branches: Layer) -> Layer:
     """Return the outputs of all branches side by side on the last axis; dout is cut likewise.
 
@@ -184,6 +188,7 @@ def _without_empty(tree: Tree) -> Tree:
     return {name: part for name, part in tree.items() if part}
 
 
+@checked
 def as_custom_vjp(forward: Callable[..., tuple], backward: Callable[..., Any]) -> Callable:
     """Return a function that `jax.grad` differentiates by the hand-written `backward`.
 
@@ -217,6 +222,7 @@ def as_custom_vjp(forward: Callable[..., tuple], backward: Callable[..., Any]) -
     return function
 
 
+@checked
 def as_function(layer: Layer, *, train: bool = True) -> Callable[..., tuple[Array, Tree]]:
     """Return f(params, state, x, key) -> (out, state), for use inside any `jax.grad` code.
 

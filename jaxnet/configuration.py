@@ -9,19 +9,23 @@ the tables of optimizers and schedules.
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 from optax import GradientTransformation
 
+from jaxnet.checks import held, number, one_of, shown, whole
 from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES
+from jaxnet.values.identified import Identified, Identities, plain
+from jaxnet.values.label import label
+from jaxnet.values.named import Named
 
 NORMS = ("none", "batch", "layer")
 L2_CONVENTIONS = ("half", "full")
@@ -36,19 +40,21 @@ class Structure:
     """What decides the compiled program. Hashable; a change in any field is another program.
 
     `hidden` lists the widths of the hidden layers: `(50,)` is the two-layer net, `()` the linear
-    classifier. `optimizer` is a name, or a function `(learning_rate, numbers) ->
-    optax.GradientTransformation` that is given the rate of the step and all numbers as 0-d arrays.
+    classifier. `optimizer` is a name, or what the user handed in: an optax optimizer, or a function
+    `(learning_rate, numbers) -> optax.GradientTransformation` that is given the rate of the step
+    and all numbers as 0-d arrays.
     `architecture` "inception_resnet" is a net for images of which `hidden` and `activation` are no
     part. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor
     cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded to
     bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `sampling`:
     minibatches "with_replacement", each image drawn from all of them, or "shuffled", every image
-    once an epoch. `model` is a user's own, in place of the network that the settings from
-    `architecture` to `init` describe.
+    once an epoch. `model` is a user's own `Model`, in place of the network that the settings from
+    `architecture` to `init` describe. What the user handed in stands here with its fingerprint, so
+    that a function is another when what it closes over has changed.
     """
 
-    model: Model | None = None
-    arguments: tuple[tuple[str, Any], ...] = ()  # the static ones of the model; not a setting
+    model: Identified | None = None
+    arguments: tuple[tuple[str, Identified], ...] = ()  # static ones of the model; not a setting
 
     architecture: str = "fully_connected"
     hidden: tuple[int, ...] = (100,)
@@ -62,7 +68,7 @@ class Structure:
     loss: str = "softmax"
     l2_convention: str = "half"
     init: str = "he"
-    optimizer: str | Callable[..., Any] = "sgd"
+    optimizer: str | Identified = "sgd"
     schedule: str = "constant"
     batch_size: int = 200
     sampling: str = "with_replacement"
@@ -82,16 +88,22 @@ class Structure:
         """Whether this is a net of jaxnet's own with convolutions."""
         return self.model is None and self.architecture != "fully_connected"
 
+    @property
+    def handed_in(self) -> dict[str, Identified]:
+        """The user's own objects by the name of the setting that they are."""
+        found = {"optimizer": self.optimizer, "model": self.model, **dict(self.arguments)}
+        return {name: one for name, one in found.items() if isinstance(one, Identified)}
 
-@dataclass(frozen=True)
-class FixedOptimizer:
-    """A ready optax optimizer as a function of the numbers, none of which it uses."""
+    @property
+    def has_ready_optimizer(self) -> bool:
+        """Whether the optimizer is a ready one of optax, which reads no hyperparameter of a run."""
+        rule = self.optimizer
+        return isinstance(rule, Identified) and isinstance(rule.value, GradientTransformation)
 
-    transformation: GradientTransformation
-
-    def __call__(self, learning_rate: Any, numbers: Mapping[str, Any]) -> GradientTransformation:
-        """Return the optimizer, whatever the numbers."""
-        return self.transformation
+    @property
+    def static_arguments(self) -> dict[str, Any]:
+        """The static arguments of the model, as its functions take them."""
+        return {name: one.value for name, one in self.arguments}
 
 
 # Architecture -> the numbers that it alone has.
@@ -175,20 +187,23 @@ class Configuration:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every setting under its name: what `configure(**settings)` takes."""
+        """Return every setting under its name; functions and other objects are their labels."""
         structure = self.structure
         fields = [f.name for f in dataclasses.fields(Structure) if f.name not in DERIVED]
         static = {name: getattr(structure, name) for name in fields}
-        if callable(structure.optimizer):
-            static["optimizer"] = getattr(structure.optimizer, "__name__", "custom")
+        shown = {n: v.value if v.is_plain else v.label for n, v in structure.handed_in.items()}
+        numbers = dict(self.numbers)
+        if structure.has_ready_optimizer:  # whose rate is its own
+            for name in ("learning_rate", *SCHEDULES[structure.schedule].hyperparameters):
+                del numbers[name]
+            del static["schedule"]
         if structure.model is None:
             del static["model"]
             unused = _FULLY_CONNECTED_ONLY if structure.is_convolutional else ("architecture",)
             static = {name: value for name, value in static.items() if name not in unused}
-            return {**static, **self.numbers, "seed": self.seed}
+            return {**static, **shown, **numbers, "seed": self.seed}
         static = {name: value for name, value in static.items() if name not in OWN_SETTINGS}
-        static |= {"model": structure.model.name, **dict(structure.arguments)}
-        return {**static, **self.numbers, "seed": self.seed}
+        return {**static, **shown, **numbers, "seed": self.seed}
 
 
 def _all_numbers() -> dict[str, list[str]]:
@@ -202,6 +217,11 @@ def _all_numbers() -> dict[str, list[str]]:
         for name in own:
             users.setdefault(name, []).append(architecture)
     return users
+
+
+def users_of(number: str) -> list[str]:
+    """Return the optimizers, schedules or architectures that use a number; none: all runs do."""
+    return _all_numbers().get(number, [])
 
 
 def setting_names() -> list[str]:
@@ -222,16 +242,31 @@ def configure(**settings: Any) -> Configuration:
     Traceback (most recent call last):
     jaxnet.errors.ConfigurationError: unknown setting 'optimiser': did you mean 'optimizer'? ...
     """
-    model = settings.get("model")
+    return configured(settings, Identities())
+
+
+def configured(settings: Mapping[str, Any], identities: Identities) -> Configuration:
+    """Return what `configure` does, for one of many configurations of a job."""
+    settings = {name: plain(value) for name, value in settings.items()}
+    given = settings.get("model")
+    model = given.value if isinstance(given, Named) else given
     if model is not None and not isinstance(model, Model):
-        raise ConfigurationError(f"model: expected a jaxnet.Model(init, loss), got {model!r}")
+        raise ConfigurationError(f"model: expected a jaxnet.Model(init, loss), got {shown(model)}")
     known = setting_names() if model is None else _settings_beside(model)
     for name in settings:
         if name not in known:
             raise ConfigurationError(unknown("setting", name, known))
-    seed = _integer("seed", settings.get("seed", 0), lowest=0, highest=2**32 - 1)
+    seed = whole("seed", settings.get("seed", 0), 0, 2**32 - 1)
     arguments = {} if model is None else _arguments(model, settings)
     settings = {name: value for name, value in settings.items() if name not in arguments}
+    if model is not None:
+        text = given.name if isinstance(given, Named) else model.label
+        settings["model"] = identities.identify("model", given, text)
+    optimizer = settings.get("optimizer")
+    if isinstance(optimizer, GradientTransformation) or callable(optimizer):
+        text = label(optimizer)
+        text = f"function {text}" if text in OPTIMIZERS else text  # none of jaxnet's own
+        settings["optimizer"] = identities.identify("optimizer", optimizer, text)
     structure = _structure(settings)
     numbers = _numbers(settings, structure)
     structure = dataclasses.replace(
@@ -239,7 +274,11 @@ def configure(**settings: Any) -> Configuration:
         uses_dropout=numbers.get("dropout", 0) > 0,
         uses_clipping=numbers["clip_norm"] > 0,
         uses_augmentation=numbers.get("flip", 0) > 0 or numbers.get("shift", 0) > 0,
-        arguments=tuple((n, v) for n, v in arguments.items() if not isinstance(v, float)),
+        arguments=tuple(
+            (name, identities.identify(name, value))
+            for name, value in arguments.items()
+            if not isinstance(value, float)
+        ),
     )
     numbers |= {name: value for name, value in arguments.items() if isinstance(value, float)}
     return Configuration(structure, numbers, seed)
@@ -259,24 +298,26 @@ def _arguments(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of each argument of a model; whole numbers become floats as its default."""
     values = {}
     for name, default in model.defaults.items():
-        value = settings.get(name, default)
+        value = plain(settings.get(name, default))
         if value is inspect.Parameter.empty:
             raise ConfigurationError(
                 f"model: its argument {name} has no default and no value: set it, as an axis or "
                 f"for all"
             )
-        if isinstance(default, float) and isinstance(value, Integral | Real):
-            value = float(value)
+        value = held(value)
+        if isinstance(default, float) or isinstance(value, float):
+            value = float(number(f"model: {name}", value))
         if isinstance(value, list):
             value = tuple(value)
         try:
             hash(value)
         except TypeError:
+            if callable(value):
+                values[name] = value
+                continue
             raise ConfigurationError(
-                f"model: {name} should be a float or something hashable, got {value!r}"
+                f"model: {name} should be a float or something hashable, got {shown(value)}"
             ) from None
-        if isinstance(default, float) and not isinstance(value, float):
-            raise ConfigurationError(f"model: {name}: expected a number, got {value!r}")
         values[name] = value
     return values
 
@@ -284,23 +325,16 @@ def _arguments(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _structure(settings: Mapping[str, Any]) -> Structure:
     fields = {f.name for f in dataclasses.fields(Structure)}
     chosen = {name: value for name, value in settings.items() if name in fields}
-    if isinstance(chosen.get("optimizer"), GradientTransformation):
-        chosen["optimizer"] = FixedOptimizer(chosen["optimizer"])
     for name, value in chosen.items():
-        if name not in NAMES or (name == "optimizer" and callable(value)):
+        if name not in NAMES or isinstance(value, Identified):
             continue
-        if not isinstance(value, str) or value not in NAMES[name]:
-            raise ConfigurationError(unknown(name, str(value), NAMES[name]))
+        one_of(name, value, NAMES[name])
     if "hidden" in chosen:
         chosen["hidden"] = _widths(chosen["hidden"])
     if "batch_size" in chosen:
-        chosen["batch_size"] = _integer(
-            "batch_size", chosen["batch_size"], lowest=1, highest=MOST_ROWS
-        )
+        chosen["batch_size"] = whole("batch_size", chosen["batch_size"], 1, MOST_ROWS)
     if chosen.get("components") is not None:
-        chosen["components"] = _integer(
-            "components", chosen["components"], lowest=1, highest=MOST_ROWS
-        )
+        chosen["components"] = whole("components", chosen["components"], 1, MOST_ROWS)
     if chosen.get("variance") is not None:
         chosen["variance"] = _number("variance", chosen["variance"])
     structure = Structure(**chosen)
@@ -336,26 +370,28 @@ def _check_images(structure: Structure, chosen: Mapping[str, Any]) -> None:
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
+    hidden = held(hidden)
     if isinstance(hidden, Integral) and not isinstance(hidden, bool):
         hidden = [hidden]  # one hidden layer
-    if isinstance(hidden, str) or not hasattr(hidden, "__iter__"):
+    if getattr(hidden, "ndim", 0):
+        hidden = hidden.tolist()  # an array, NumPy's or JAX's
+    if isinstance(hidden, str | bytes) or not isinstance(hidden, Sequence):
         raise ConfigurationError(
             f"hidden: expected the widths of the hidden layers, such as [80] or [160, 80]; "
-            f"got {hidden!r}"
+            f"got {shown(hidden)}"
         )
-    hidden = tuple(hidden)
     if len(hidden) > MOST_LAYERS:
         raise ConfigurationError(
             f"hidden: expected at most {MOST_LAYERS} layers, got {len(hidden)}: each is compiled"
         )
-    return tuple(_integer("hidden", width, lowest=1, highest=MOST_ROWS) for width in hidden)
+    return tuple(whole("hidden", width, 1, MOST_ROWS) for width in hidden)
 
 
 def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, float]:
     numbers = dict(COMMON_NUMBERS)
     if structure.model is not None:
         numbers = {name: n for name, n in numbers.items() if name not in OWN_SETTINGS}
-    if not callable(structure.optimizer):
+    if isinstance(structure.optimizer, str):
         numbers |= OPTIMIZERS[structure.optimizer].hyperparameters
     numbers |= SCHEDULES[structure.schedule].hyperparameters
     if structure.model is None:
@@ -369,7 +405,7 @@ def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, flo
                 f"{structure.architecture!r}: remove it, or choose that"
             )
         # A function as optimizer may read any number it is given.
-        if name not in numbers and not callable(structure.optimizer):
+        if name not in numbers and isinstance(structure.optimizer, str):
             raise ConfigurationError(
                 f"{name} is used by {', '.join(users)}, not by optimizer "
                 f"{structure.optimizer!r} with schedule {structure.schedule!r}: "
@@ -386,26 +422,15 @@ def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, flo
 
 def _number(name: str, value: Any) -> float:
     low, high, closed = RANGES[name]
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigurationError(f"{name}: expected a number, got {value!r}")
+    value = held(value)
     try:
-        number = float(value)
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        taken = float(value if real else number(name, value))
     except OverflowError:  # an integer of hundreds of digits
-        number = math.inf
-    if not (low <= number < high or (closed and number == high)):
+        taken = math.inf
+    if not (low <= taken < high or (closed and taken == high)):
         bracket = "]" if closed else ")"
         raise ConfigurationError(
-            f"{name}: expected a value in [{low:g}, {high:g}{bracket}, got {value!r}"
+            f"{name}: expected a value in [{low:g}, {high:g}{bracket}, got {shown(value)}"
         )
-    return number
-
-
-def _integer(name: str, value: Any, *, lowest: int, highest: float | int = math.inf) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigurationError(f"{name}: expected an integer, got {value!r}")
-    integer = int(value)
-    if not lowest <= integer <= highest:
-        open_ended = integer < lowest and highest in (MOST_ROWS, math.inf)
-        limit = f"from {lowest} up" if open_ended else f"from {lowest} to {highest}"
-        raise ConfigurationError(f"{name}: expected an integer {limit}, got {value!r}")
-    return integer
+    return taken

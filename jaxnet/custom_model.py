@@ -1,13 +1,13 @@
 """A model of the user's own: any pure `init` and `loss`, of flax, equinox or plain JAX."""
 
-import hashlib
 import inspect
-import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxnet.checks import shown
 from jaxnet.errors import ConfigurationError
+from jaxnet.values.label import label
 
 _INIT_OWN = ("key",)
 _LOSS_OWN = ("params", "x", "labels", "key")
@@ -64,23 +64,36 @@ class Model:
         return _chosen(_arguments(self.loss, "loss", _LOSS_OWN), static, numbers)
 
     @property
-    def name(self) -> str:
-        """The functions by name, and a digest of their text, so that an edit is another model."""
-        functions = (self.init, self.loss)
-        names = [
-            f"{f.__module__}.{getattr(f, '__qualname__', type(f).__name__)}" for f in functions
-        ]
-        texts = [source_of(function) for function in functions]
-        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
-        return f"{' + '.join(names)} ({digest})"
+    def label(self) -> str:
+        """The functions by name; where one call made both, that call."""
+        labels = [label(self.init), label(self.loss)]
+        makers = [_maker(self.init), _maker(self.loss)]
+        if None not in makers and makers[0] == makers[1]:
+            called = [text for text in labels if text.startswith(f"{makers[0]}(")]
+            return called[-1] if called else f"{makers[0]}()"
+        return " + ".join(labels)
+
+
+def _maker(function: object) -> str | None:
+    """Return the name of the function in which this one was defined."""
+    outer, _, _ = getattr(function, "__qualname__", "").rpartition(".<locals>.")
+    return outer.rpartition(".")[2] or None
 
 
 def _arguments(function: Callable[..., Any], what: str, own: tuple[str, ...]) -> dict[str, Any]:
     """Return the defaults of the arguments after the first few, which the sweep itself gives."""
     form = f"{what}({', '.join(own)}, **arguments)"
     if not callable(function):
-        raise ConfigurationError(f"model: {what} should be a function {form}, got {function!r}")
-    parameters = list(inspect.signature(function).parameters.values())
+        raise ConfigurationError(
+            f"model: {what} should be a function {form}, got {shown(function)}"
+        )
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of Python's own, such as int
+        raise ConfigurationError(
+            f"model: {what} should be a function {form} whose arguments Python can tell, got "
+            f"{shown(function)}"
+        ) from None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(positional) < len(own) or any(
         p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
@@ -94,15 +107,3 @@ def _arguments(function: Callable[..., Any], what: str, own: tuple[str, ...]) ->
 
 def _chosen(arguments: Mapping[str, Any], *given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for values in given for name in arguments if name in values}
-
-
-def source_of(function: object) -> str:
-    """Return the text of a function, or "" where Python cannot tell it.
-
-    It cannot for what was typed into an interpreter, for callable objects, and for code that was
-    compiled under the name of a file which is not its own (there the tokenizer may fail).
-    """
-    try:
-        return inspect.getsource(function)  # pyright: ignore[reportArgumentType]
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
-        return ""

@@ -23,6 +23,10 @@ class DataError(JaxnetError, ValueError):
     """A data set that is missing, truncated, corrupt, mislabelled or not what it says it is."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be, but probably are not what was meant: another scale, order, distribution."""
+
+
 class RunFolderError(JaxnetError, OSError):
     """A run folder that cannot be written, read or resumed."""
 
@@ -37,7 +41,7 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     >>> unknown("optimizer", "adm", ["adam", "sgd"])
     "unknown optimizer 'adm': did you mean 'adam'? Known: adam, sgd"
     """
-    known = list(known)
+    known, got = list(known), got if len(got) <= 100 else f"{got[:97]}..."
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}?" if near else "."
     return f"unknown {kind} {got!r}{hint} Known: {', '.join(known)}"

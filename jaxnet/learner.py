@@ -11,11 +11,12 @@ from jaxnet.augmentation import augment
 from jaxnet.compose import Layer, serial
 from jaxnet.configuration import Structure
 from jaxnet.custom_model import Model
+from jaxnet.dependence import Traced, trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.losses import l2_penalty
 from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
-from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.numerics import numerics, parameter_dtype, users_code
 from jaxnet.pieces import Total, sum_scores
 
 
@@ -82,7 +83,7 @@ def make_learner(
     Or the learner of one piece of a network, if there is a `total` over its pieces.
     """
     if structure.model is not None:
-        return _foreign_learner(structure.model, dict(structure.arguments), numbers, input_shape)
+        return _foreign_learner(structure, structure.model.value, numbers, input_shape)
     model = build_model(structure, numbers, input_shape, classes, total)
 
     def inputs(x):
@@ -134,19 +135,17 @@ def check_fits_images(
 
 def check_model(
     structure: Structure, numbers: Iterable[str], input_shape: Shape, classes: int
-) -> None:
-    """Raise ConfigurationError for a user's model that cannot be trained: what, and why.
+) -> set[str]:
+    """Return which of the numbers a user's model uses.
 
-    Nothing is computed or compiled: the functions are traced, on the host.
+    Nothing is computed or compiled: the functions are traced, on the host. Raises
+    ConfigurationError for a model that cannot be trained: what, and why.
     """
-    model, static, batch = structure.model, dict(structure.arguments), structure.batch_size
-    assert model is not None
+    assert structure.model is not None
+    model: Model = structure.model.value
+    static, batch = structure.static_arguments, structure.batch_size
     dtype = parameter_dtype(structure)
-    with (
-        numerics(structure.precision),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
+    with numerics(structure.precision), users_code(structure.handed_in.values()):
         traced = dict.fromkeys(numbers, jax.ShapeDtypeStruct((), dtype))
         x = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
         labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
@@ -158,7 +157,8 @@ def check_model(
             return model.loss(params, x, labels, key, **model.given_to_loss(static, numbers))
 
         key = jax.random.key(0)
-        params = _traced("init(key, ...)", init, key, traced)
+        params, (_, used) = _traced("init(key, ...)", init, key, traced)
+        uses = [used]
         for path, leaf in jax.tree.leaves_with_path(params):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise ConfigurationError(
@@ -166,7 +166,9 @@ def check_model(
                     f"params is trained, so its leaves should be floats; keep the rest out of it"
                 )
         for mode, given in {"a key": key, "key None, as in evaluation": None}.items():
-            found = _traced(f"loss with {mode}", loss, params, x, labels, given, traced)
+            arguments = (params, x, labels, given, traced)
+            found, (*_, used) = _traced(f"loss with {mode}", loss, *arguments)
+            uses.append(used)
             pair = isinstance(found, tuple) and len(found) == 2
             shapes = jax.tree.map(jnp.shape, found)
             if not pair or shapes != ((), (batch, classes)):
@@ -174,11 +176,12 @@ def check_model(
                     f"model: loss should return a scalar loss and scores of shape "
                     f"{(batch, classes)}, got shapes {shapes} with {mode}"
                 )
+    return {name for used in uses for name, counts in used.items() if counts}
 
 
-def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Traced:
     try:
-        return jax.eval_shape(function, *arguments)
+        return trace(function, *arguments)
     except Exception as error:
         raise ConfigurationError(
             f"model: {what} failed with {type(error).__name__}: {error}"
@@ -186,24 +189,28 @@ def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _foreign_learner(
-    model: Model, static: dict[str, Any], numbers: dict[str, Any], input_shape: Shape
+    structure: Structure, model: Model, numbers: dict[str, Any], input_shape: Shape
 ) -> Learner:
+    static = structure.static_arguments
+
     def images(x):
         return x.reshape(x.shape[0], *input_shape)
 
     def objective(params, x, labels, key):
-        # Other people's models mix dtypes and ranks in ways that strict promotion refuses.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        with users_code(structure.handed_in.values()):
             return model.loss(
                 params, images(x), labels, key, **model.given_to_loss(static, numbers)
             )
 
     def init(key):
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        with users_code(structure.handed_in.values()):
             return model.init(key, **model.given_to_init(static, numbers)), {}
 
     def gradient(params, state, x, labels, key):
-        (loss, scores), grads = jax.value_and_grad(objective, has_aux=True)(params, x, labels, key)
+        # Backward rules of the user's own are called outside of `objective`.
+        with users_code(structure.handed_in.values()):
+            value_and_grad = jax.value_and_grad(objective, has_aux=True)
+            (loss, scores), grads = value_and_grad(params, x, labels, key)
         return LossAndGrad(loss.astype(x.dtype), grads, scores, state)
 
     def scores(params, state, x):

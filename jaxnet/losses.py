@@ -12,11 +12,14 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
+from jaxnet.checks import one_of, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import as_dtype
 from jaxnet.layers.products import sum_of_all, sum_of_classes
+from jaxnet.signatures import checked
 
 
+@checked
 def softmax_cross_entropy(
     scores: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
@@ -40,6 +43,7 @@ def softmax_cross_entropy(
     return loss, (jnp.exp(log_p) - targets) / len(scores)
 
 
+@checked
 def multiclass_svm(
     scores: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
@@ -64,6 +68,7 @@ def multiclass_svm(
     return loss, dscores / len(scores)
 
 
+@checked
 def squared_error(
     scores: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
@@ -102,6 +107,9 @@ SMOOTHED_LOSSES = ("softmax", "squared_error")
 """The losses that have targets to smooth; "svm" refuses a number but 0, ignores a traced one."""
 
 
+_MOST_CLASSES = 1 << 20  # of a sum over all of them
+
+
 class ChanceLoss(NamedTuple):
     """Mean losses of predictions that know nothing of the images: see `chance_loss`."""
 
@@ -109,6 +117,7 @@ class ChanceLoss(NamedTuple):
     random: float
 
 
+@checked
 def chance_loss(loss: str, classes: int) -> ChanceLoss:
     """Return what a loss is worth without knowledge, at label smoothing 0: what a value tells.
 
@@ -130,10 +139,8 @@ def chance_loss(loss: str, classes: int) -> ChanceLoss:
     >>> round(chance_loss("squared_error", 20).uniform, 4)
     0.95
     """
-    if loss not in LOSSES:
-        raise ConfigurationError(unknown("loss", loss, LOSSES))
-    if classes < 1:
-        raise ConfigurationError(f"classes: expected a number from 1 up, got {classes}")
+    one_of("loss", loss, LOSSES)
+    whole("classes", classes, 1, _MOST_CLASSES)
     if loss == "softmax":
         return ChanceLoss(math.log(classes), sum(1 / n for n in range(1, classes)))
     if loss == "squared_error":
@@ -144,6 +151,7 @@ def chance_loss(loss: str, classes: int) -> ChanceLoss:
     return ChanceLoss(classes - 1.0, (classes - 1) * (below + spread * density))
 
 
+@checked
 def check_labels(labels: ArrayLike, classes: int) -> None:
     """Raise unless labels are one integer a row from 0 to classes − 1. For the host.
 
@@ -171,6 +179,7 @@ def check_labels(labels: ArrayLike, classes: int) -> None:
         )
 
 
+@checked
 def l2_penalty(
     params: PyTree, l2: ScalarLike, *, convention: str = "half"
 ) -> tuple[Float[Array, ""], PyTree]:
@@ -189,9 +198,15 @@ def l2_penalty(
     return value, add_l2(jax.tree.map(jnp.zeros_like, params), params, l2, convention=convention)
 
 
+@checked
 def add_l2(grads: PyTree, params: PyTree, l2: ScalarLike, *, convention: str = "half") -> PyTree:
     """Return grads with the gradient of `l2_penalty`, l2·W for "half", added to the weights'."""
     factor = 2 * _l2_factor(convention)
+    if jax.tree.map(jnp.shape, grads) != jax.tree.map(jnp.shape, params):
+        raise ConfigurationError(
+            "grads: expected arrays of the names and shapes that params have: give one gradient "
+            "for each parameter"
+        )
 
     def add(path, grad, leaf):
         return grad + factor * as_dtype(l2, leaf) * leaf if _is_weight(path) else grad

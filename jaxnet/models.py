@@ -26,8 +26,10 @@ from jaxnet.layers import (
 )
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import LOSSES, add_l2, check_labels, l2_penalty
+from jaxnet.signatures import checked
 
 
+@checked
 def fully_connected(
     hidden: Sequence[int],
     classes: int,
@@ -126,11 +128,13 @@ def fully_connected_layers(
     return [*layers, linear(classes, width_before, None)]
 
 
+@checked
 def two_layer(hidden: int, classes: int, *, init_scale: ScalarLike = 1e-4) -> Layer:
     """Return affine – relu – affine, weights of deviation `init_scale`: the course's first net."""
     return fully_connected((hidden,), classes, init="normal", init_scale=init_scale)
 
 
+@checked
 def inception_resnet(
     classes: int,
     *,
@@ -202,6 +206,7 @@ class LossAndGrad(NamedTuple):
     state: Tree
 
 
+@checked
 def loss_and_grad(
     model: Layer,
     params: Tree,

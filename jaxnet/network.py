@@ -1,6 +1,5 @@
 """A trained network: what it takes to score images, and its file."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +15,16 @@ from jaxtyping import Array, Float, Int32, Shaped
 from jaxnet.compose import Layer
 from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
-from jaxnet.errors import ConfigurationError, DataError, RunFolderError
+from jaxnet.data.inputs import as_inputs
+from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
-from jaxnet.numerics import numerics
+from jaxnet.numerics import numerics, users_code
+from jaxnet.signatures import checked
 from jaxnet.tensors import read_tensors, write_tensors
-from jaxnet.texts import parse_json
+from jaxnet.texts import parse_json, to_json
+from jaxnet.values.identified import Identities
 
 # What a description that is not one of ours gives rise to, here and in JAX.
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
@@ -74,10 +76,12 @@ class Network:
         """Return the class number of each image."""
         return self.scores(images).argmax(axis=1).astype(np.int32)
 
+    @checked
     def accuracy(self, examples: Examples) -> float:
         """Return the share of examples whose class is predicted."""
         return float((self.predict(examples.images) == examples.labels).mean())
 
+    @checked
     def save(self, path: Path | str, extra: Mapping[str, np.ndarray] | None = None) -> None:
         """Write parameters, state and preprocessing as safetensors, the rest as its metadata.
 
@@ -95,9 +99,10 @@ class Network:
             "class_names": self.class_names,
             "settings": self.settings,
         }
-        write_tensors(Path(path), tensors, {"jaxnet": json.dumps(description)})
+        write_tensors(Path(path), tensors, {"jaxnet": to_json(description)})
 
     @classmethod
+    @checked
     def load(cls, path: Path | str) -> "Network":
         """Read what `save` wrote; RunFolderError or DataError where it cannot be."""
         path = Path(path)
@@ -133,9 +138,10 @@ class Network:
         pixels = math.prod(self.input_shape)
         if pixels != self.preprocessing.features:
             raise ValueError(f"preprocessing of {self.preprocessing.features} pixels, not {pixels}")
-        params, state = jax.eval_shape(
-            lambda key: model.init(key, self._model_input)[:2], jax.random.key(0)
-        )
+        with numerics("float32"):
+            params, state = jax.eval_shape(
+                lambda key: model.init(key, self._model_input)[:2], jax.random.key(0)
+            )
         expected = jax.tree.map(np.shape, {"params": params, "state": state})
         found = {"params": self.params, "state": self.state}
         floats = all(leaf.dtype.kind == "f" for leaf in jax.tree.leaves(found))
@@ -184,12 +190,13 @@ class CustomNetwork:
         flat = self.preprocessing.method == "pca"
         shape = self.preprocessing.output_shape if flat else self.input_shape
         arguments = self.model.given_to_loss(self.arguments, {})
+        handed_in = [Identities().identify("model", one) for one in (self.model, arguments)]
 
         @jax.jit
         def forward(params, x):
             labels = jnp.zeros(x.shape[0], jnp.int32)  # scores do not depend on them
             x = x.reshape(x.shape[0], *shape)
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            with users_code(handed_in):
                 return self.model.loss(params, x, labels, None, **arguments)[1]
 
         return _scores(
@@ -205,10 +212,12 @@ class CustomNetwork:
         """Return the class number of each image."""
         return self.scores(images).argmax(axis=1).astype(np.int32)
 
+    @checked
     def accuracy(self, examples: Examples) -> float:
         """Return the share of examples whose class is predicted."""
         return float((self.predict(examples.images) == examples.labels).mean())
 
+    @checked
     def save(self, path: Path | str, extra: Mapping[str, np.ndarray] | None = None) -> None:
         """Write parameters and preprocessing as safetensors, the settings as its metadata.
 
@@ -224,26 +233,36 @@ class CustomNetwork:
             "class_names": self.class_names,
         }
         write_tensors(
-            Path(path), {**tensors, **(extra or {})}, {"jaxnet model": json.dumps(description)}
+            Path(path), {**tensors, **(extra or {})}, {"jaxnet model": to_json(description)}
         )
 
     @classmethod
-    def load(cls, path: Path | str, model: Model) -> "CustomNetwork":
-        """Read what `save` wrote of this model; RunFolderError or DataError where it cannot be."""
+    @checked
+    def load(cls, path: Path | str, model: Model, **objects: Any) -> "CustomNetwork":
+        """Read what `save` wrote of this model; RunFolderError or DataError where it cannot be.
+
+        `objects` are the arguments that a file cannot hold, such as functions: ConfigurationError
+        names one that is missing.
+        """
         path = Path(path)
         if not path.is_file():
             raise RunFolderError(f"no weights at {path}")
+        for name in objects:
+            if name not in model.defaults:
+                raise ConfigurationError(unknown("argument", name, model.defaults))
         tensors, metadata = read_tensors(path)
         try:
             description = parse_json(metadata["jaxnet model"])
             settings = description["settings"]
+            stored = {name: value for name, value in settings.items() if name in model.defaults}
             arguments = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in settings.items()
-                if name in model.defaults
-            }
+                name: _read_argument(path, name, v)
+                for name, v in stored.items()
+                if name not in objects
+            } | objects
             given = model.given_to_init(arguments, {})
-            with numerics(settings["precision"]), jax.numpy_dtype_promotion("standard"):
+            handed_in = [Identities().identify("model", one) for one in (model, given)]
+            with numerics(settings["precision"]), users_code(handed_in):
                 shape = jax.eval_shape(lambda key: model.init(key, **given), jax.random.key(0))
             params = jax.tree.map_with_path(
                 lambda at, leaf: tensors[f"params{jax.tree_util.keystr(at)}"], shape
@@ -264,10 +283,27 @@ class CustomNetwork:
                 params,
                 settings,
             )
+        except ConfigurationError:
+            raise
         except DAMAGED as error:
             raise DataError(
                 f"{path} is not of this model, or is damaged: {str(error)[:300]}"
             ) from error
+
+
+def _read_argument(path: Path, name: str, value: Any) -> Any:
+    """Return an argument as its model takes it; ConfigurationError if a file cannot hold it."""
+    if isinstance(value, dict):
+        raise ConfigurationError(
+            f"{path} was trained with {name} = {value['label']}, which a file does not hold: give "
+            f"it, as in CustomNetwork.load(path, model, {name}=...)"
+        )
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    """Return lists within lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _check_description(
@@ -292,18 +328,7 @@ def _scores(
     at_once: int = ROWS,
 ) -> np.ndarray:
     """Return forward(preprocessed images), some at a time; an error for what are no such images."""
-    if images.ndim < 2 or images.shape[1:] != input_shape:
-        expected = ", ".join(map(str, input_shape))
-        raise ConfigurationError(
-            f"expected images of shape [n, {expected}], got {list(images.shape)}: "
-            f"reshape them, or use the network that was trained on such images"
-        )
-    if images.dtype.kind not in "uif":
-        raise DataError(f"expected images of numbers, got {images.dtype}")
-    if not np.isfinite(images).all():
-        raise DataError(
-            f"expected images of finite numbers, got {images.dtype} with NaN or infinity"
-        )
+    images = as_inputs(images, input_shape, preprocessing.pixels)
     parts = []
     with numerics("float64" if dtype == np.float64 else "float32"):
         for start in range(0, len(images), at_once):

@@ -19,6 +19,7 @@ from optax import GradientTransformation
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.schedules import Number, Schedule, numeric_defaults, scalar
+from jaxnet.signatures import checked
 
 Floats = Float[Array, "..."]
 
@@ -33,6 +34,7 @@ class OptimizerState(NamedTuple):
     memory: dict[str, Any]
 
 
+@checked
 def lift(
     rule: Callable[..., tuple[Array, ...]],
     memory: Mapping[str, Number],
@@ -111,9 +113,8 @@ def _check_same_tree(gradients: PyTree, params: PyTree) -> None:
     got, expected = jax.tree.structure(gradients), jax.tree.structure(params)
     if got != expected:
         raise ConfigurationError(
-            "the gradients are not a tree like the parameters.\n"
-            f"  parameters: {expected}\n  gradients:  {got}\n"
-            "Return one gradient for each parameter, under the same name."
+            f"the gradients are not a tree like the parameters: expected {expected}, got {got}. "
+            f"Return one gradient for each parameter, under the same name."
         )
     pairs = zip(jax.tree.leaves_with_path(params), jax.tree.leaves(gradients), strict=True)
     for (path, w), g in pairs:
@@ -124,6 +125,7 @@ def _check_same_tree(gradients: PyTree, params: PyTree) -> None:
             )
 
 
+@checked
 def sgd(learning_rate: Number | Schedule) -> GradientTransformation:
     """Gradient descent: w ← w − η·g.
 
@@ -139,6 +141,7 @@ def _sgd(g: Floats, *, t: Floats, rate: Floats) -> tuple[Floats]:
     return (-rate * g,)
 
 
+@checked
 def momentum(learning_rate: Number | Schedule, momentum: Number = 0.9) -> GradientTransformation:
     """Heavy ball: v ← μ·v + g,  w ← w − η·v.
 
@@ -163,6 +166,7 @@ def _momentum(
     return -rate * v, v
 
 
+@checked
 def nesterov(learning_rate: Number | Schedule, momentum: Number = 0.9) -> GradientTransformation:
     """Nesterov's momentum: v ← μ·v + g,  w ← w − η·(g + μ·v).
 
@@ -185,6 +189,7 @@ def _nesterov(
     return -rate * (g + momentum * v), v
 
 
+@checked
 def rmsprop(
     learning_rate: Number | Schedule, rms_decay: Number = 0.99, eps: Number = 1e-8
 ) -> GradientTransformation:
@@ -210,6 +215,7 @@ def _rmsprop(
     return -rate * g / (jnp.sqrt(v) + eps), v
 
 
+@checked
 def adam(
     learning_rate: Number | Schedule,
     beta1: Number = 0.9,
@@ -252,6 +258,7 @@ def _adam(
     return -rate * m_hat / (jnp.sqrt(v_hat) + eps), m, v
 
 
+@checked
 def adamw(
     learning_rate: Number | Schedule,
     beta1: Number = 0.9,
@@ -306,6 +313,7 @@ def adamw(
     return GradientTransformation(init, update)
 
 
+@checked
 def clip_by_norm(gradients: PyTree, norm: Number) -> PyTree:
     """g ← g·min(1, norm/‖g‖₂), ‖g‖₂ over all leaves together. Pascanu, Mikolov and Bengio 2013.
 
@@ -316,6 +324,8 @@ def clip_by_norm(gradients: PyTree, norm: Number) -> PyTree:
     (0.6, 0.8)
     """
     squares = [jnp.square(g.astype(_working_dtype(g))).sum() for g in jax.tree.leaves(gradients)]
+    if not squares:
+        return gradients
     length = jnp.sqrt(functools.reduce(operator.add, squares))
     limit = scalar("clip_norm", norm, length.dtype)
     factor = jnp.where(length > limit, limit / length, 1)  # not min(1, ·): 0/0 where all are zero
@@ -343,6 +353,7 @@ def weights_only(params: PyTree) -> PyTree[bool]:
     return decays
 
 
+@checked
 def adagrad(
     learning_rate: Number | Schedule, eps: Number = 1e-7, *, initial_accumulator: Number = 0.1
 ) -> GradientTransformation:

@@ -60,7 +60,7 @@ def can_be_cut(structure: Structure) -> bool:
         and len(structure.hidden) == 1
         and structure.norm in ("none", "batch")
         and structure.backward == "manual"
-        and not callable(structure.optimizer)
+        and isinstance(structure.optimizer, str)
         and not structure.uses_dropout
         and not structure.uses_clipping
         and not structure.uses_augmentation

@@ -12,15 +12,17 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, ScalarLike
 
+from jaxnet.checks import shown
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.signatures import checked
 
-Number: TypeAlias = ArrayLike  # one number: of Python, of NumPy, or a 0-d array, traced or not
+Number: TypeAlias = ScalarLike  # one number: of Python, of NumPy, or a 0-d array, traced or not
 Schedule: TypeAlias = Callable[[Any], Array]  # step -> rate, as in optax
 
 
-def scalar(name: str, value: Number, dtype: Any = None) -> Float[Array, ""]:
+def scalar(name: str, value: ArrayLike, dtype: Any = None) -> Float[Array, ""]:
     """Return ``value`` as a strongly typed 0-d array of ``dtype`` (default: its own, or JAX's).
 
     Every number of a schedule or an optimizer passes here, once: a Python 0.999 and an array 0.999
@@ -29,6 +31,8 @@ def scalar(name: str, value: Number, dtype: Any = None) -> Float[Array, ""]:
     >>> scalar("beta2", 0.999).dtype
     dtype('float32')
     """
+    if not hasattr(value, "dtype") and not isinstance(value, int | float):
+        raise ConfigurationError(f"{name}: expected one number, got {shown(value)}")
     if jnp.ndim(value) != 0:
         raise ConfigurationError(
             f"{name} must be one number, got an array of shape {jnp.shape(value)}. To train with "
@@ -54,6 +58,7 @@ def numeric_defaults(factory: Callable[..., Any]) -> dict[str, float]:
     }
 
 
+@checked
 def constant(learning_rate: Number) -> Schedule:
     """Return rate(step) = learning_rate.
 
@@ -64,6 +69,7 @@ def constant(learning_rate: Number) -> Schedule:
     return lambda step: rate
 
 
+@checked
 def exponential(
     learning_rate: Number, decay: Number = 0.95, *, steps_per_epoch: Number
 ) -> Schedule:
@@ -82,6 +88,7 @@ def exponential(
     return _staircase(learning_rate, decay, scalar("steps_per_epoch", steps_per_epoch))
 
 
+@checked
 def step(
     learning_rate: Number,
     decay: Number = 0.1,
@@ -116,6 +123,7 @@ def _staircase(learning_rate: Float[Array, ""], decay: Number, every: Float[Arra
     return rate
 
 
+@checked
 def cosine(learning_rate: Number, final_fraction: Number = 0.0, *, total_steps: Number) -> Schedule:
     """Return rate(step) = learning_rate · (f + (1 − f) · ½(1 + cos(π · step / total_steps))).
 
@@ -138,6 +146,7 @@ def cosine(learning_rate: Number, final_fraction: Number = 0.0, *, total_steps: 
     return rate
 
 
+@checked
 def one_cycle(
     learning_rate: Number,
     warmup_fraction: Number = 0.3,
@@ -188,6 +197,7 @@ def _half_cosine(start: Number, end: Number, fraction: Float[Array, ""]) -> Floa
     return way * end + (1 - way) * start  # not start + (end - start) * way: `end` is then exact
 
 
+@checked
 def warmup(schedule: Schedule, warmup_steps: Number) -> Schedule:
     """Return rate(step) = schedule(step) · min(1, (step + 1) / max(warmup_steps, 1)).
 
@@ -201,7 +211,7 @@ def warmup(schedule: Schedule, warmup_steps: Number) -> Schedule:
     """
 
     def rate(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
-        full = schedule(step)
+        full = scalar("schedule", schedule(step))
         length = jnp.maximum(scalar("warmup_steps", warmup_steps, full.dtype), 1)
         return full * jnp.minimum((jnp.asarray(step).astype(full.dtype) + 1) / length, 1)
 
@@ -248,6 +258,7 @@ SCHEDULES: dict[str, ScheduleRule] = {
 }
 
 
+@checked
 def find_schedule(name: str) -> ScheduleRule:
     """Return ``SCHEDULES[name]``, or raise a ConfigurationError that names the near match."""
     if name not in SCHEDULES:

@@ -1,6 +1,5 @@
 """Arrays in one safetensors file, replaced as a whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,32 +8,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxnet.errors import DataError, RunFolderError
-
-PARTIAL = ".partial"
+from jaxnet.files import write_whole
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays and texts; RunFolderError if it cannot be. An older file stays until then.
-
-    The new file is written beside the old one and renamed over it: whatever happens on the way,
-    `path` holds one of the two.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    partial.unlink(missing_ok=True)  # were it a link, the file that it points to would be written
+    """Write arrays and texts; RunFolderError if it cannot be. An older file stays until then."""
     whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
-        partial.write_bytes(save(whole, metadata))
-        os.replace(partial, path)
+        write_whole(path, save(whole, metadata))
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error}") from error
-
-
-def remove_partial(folder: Path) -> None:
-    """Remove what a process that was killed had begun to write in a folder."""
-    for path in folder.glob("*" + PARTIAL):
-        path.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

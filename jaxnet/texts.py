@@ -1,8 +1,10 @@
 """Texts that may come from others: bounded, and with one kind of error for all that they can be."""
 
 import json
+import math
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,44 @@ def parse_json(text: str) -> Any:
     Python's reader raises RecursionError for brackets within brackets, beside its own errors.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refused)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _refused(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def to_json(
+    value: Any,
+    *,
+    spelled: bool = False,
+    default: Callable[[Any], Any] | None = None,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+) -> str:
+    """Return JSON that every reader takes: NaN and infinities, which it lacks, are null.
+
+    With `spelled` they are the strings "nan", "inf" and "-inf". What is of no type of JSON is
+    written as `default(value)`.
+
+    >>> to_json({"loss": float("nan"), "bounds": (1.5, float("inf"))})
+    '{"loss": null, "bounds": [1.5, null]}'
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: finite(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(part) for part in value]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(float(value)) if spelled else None
+        if default is None or value is None or isinstance(value, str | int):
+            return value
+        return finite(default(value))
+
+    return json.dumps(finite(value), indent=indent, separators=separators, allow_nan=False)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
 from jaxnet.configuration import Structure
+from jaxnet.dependence import trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner, width_name
-from jaxnet.numerics import numerics, parameter_dtype
+from jaxnet.numerics import numerics, parameter_dtype, users_code
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
@@ -166,43 +167,55 @@ def build_optimizer(
     structure: Structure, rate: Array, numbers: dict[str, Array]
 ) -> optax.GradientTransformation:
     """Return the update rule of a structure at this learning rate; numbers may be traced."""
-    if not callable(structure.optimizer):
+    if isinstance(structure.optimizer, str):
         return OPTIMIZERS[structure.optimizer].build(rate, numbers)
-    with jax.numpy_dtype_promotion("standard"):
-        given = structure.optimizer(rate, numbers)
+    rule = structure.optimizer.value
+    with users_code(structure.handed_in.values()):
+        ready = isinstance(rule, optax.GradientTransformation)
+        given = rule if ready else rule(rate, numbers)
+
+    def init(params):
+        with users_code(structure.handed_in.values()):
+            return given.init(params)
 
     def update(updates, state, params=None):
-        # Other people's optimizers mix dtypes in ways that strict promotion refuses.
-        with jax.numpy_dtype_promotion("standard"):
+        with users_code(structure.handed_in.values()):
             return given.update(updates, state, params)
 
-    return optax.GradientTransformation(given.init, update)
+    return optax.GradientTransformation(init, update)
 
 
 def check_optimizer(
     structure: Structure, numbers: list[str], input_shape: Shape, classes: int
-) -> None:
-    """Raise ConfigurationError if a user's optimizer cannot be traced on this network.
+) -> set[str]:
+    """Return which of the numbers a user's optimizer uses, the learning rate among them.
 
-    Nothing is computed or compiled: what is wrong with it shows here, in words, on the host.
+    Nothing is computed or compiled. Raises ConfigurationError if it cannot be traced on this
+    network: what is wrong with it shows here, in words, on the host.
     """
 
-    def step(numbers, key):
-        params, _ = make_learner(structure, numbers, input_shape, classes).init(key)
-        optimizer = build_optimizer(structure, numbers["learning_rate"], numbers)
-        return optimizer.update(params, optimizer.init(params), params)
+    def init(numbers, key):
+        return make_learner(structure, numbers, input_shape, classes).init(key)[0]
+
+    def step(rate, numbers, params):
+        optimizer = build_optimizer(structure, rate, numbers)
+        state = optimizer.init(params)
+        return state, optimizer.update(params, state, params)
 
     with numerics(structure.precision):
-        one = jnp.asarray(0.5, parameter_dtype(structure))
+        one = jax.ShapeDtypeStruct((), parameter_dtype(structure))
+        params = jax.eval_shape(init, dict.fromkeys(numbers, one), jax.random.key(0))
         try:
-            jax.eval_shape(step, dict.fromkeys(numbers, one), jax.random.key(0))
+            of_rate, of_numbers, _ = trace(step, one, dict.fromkeys(numbers, one), params).uses
         except Exception as error:
-            name = getattr(structure.optimizer, "__name__", "the optimizer")
+            assert not isinstance(structure.optimizer, str)
             raise ConfigurationError(
                 f"optimizer: a function should take (learning_rate, numbers) and return an optax "
-                f"optimizer, such as lambda rate, numbers: optax.lion(rate); {name} failed with "
-                f"{type(error).__name__}: {error}"
+                f"optimizer, such as lambda rate, numbers: optax.lion(rate); "
+                f"{structure.optimizer.label} failed with {type(error).__name__}: {error}"
             ) from error
+    used = {name for name, counts in of_numbers.items() if counts}
+    return used | ({"learning_rate"} if of_rate else set())
 
 
 @lru_cache(maxsize=256)

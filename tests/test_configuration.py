@@ -277,30 +277,32 @@ def test_the_svm_has_no_label_smoothing():
 
 @pytest.mark.parametrize("value", [2.0, 2.5, "200", True, None, [200], math.nan])
 def test_a_batch_that_is_no_integer_is_refused(value):
-    with pytest.raises(ConfigurationError, match=r"^batch_size: expected an integer, got "):
+    with pytest.raises(
+        ConfigurationError, match=r"^batch_size: expected a whole number from 1 up, got "
+    ):
         configure(batch_size=value)
 
 
 @pytest.mark.parametrize("value", [0, -1])
 def test_an_empty_batch_is_refused(value):
-    with pytest.raises(ConfigurationError, match=r"^batch_size: expected an integer from 1 up"):
+    with pytest.raises(ConfigurationError, match=r"^batch_size: expected a whole number from 1 up"):
         configure(batch_size=value)
 
 
 @pytest.mark.parametrize(
     ("hidden", "text"),
     [
-        (0, "expected an integer from 1 up, got 0"),
-        ([-1], "expected an integer from 1 up, got -1"),
-        ([80, 0], "expected an integer from 1 up, got 0"),
+        (0, "expected a whole number from 1 up, got 0"),
+        ([-1], "expected a whole number from 1 up, got -1"),
+        ([80, 0], "expected a whole number from 1 up, got 0"),
         ("80", "expected the widths of the hidden layers.*got '80'"),
         (80.0, "expected the widths of the hidden layers.*got 80.0"),
         (True, "expected the widths of the hidden layers.*got True"),
         (None, "expected the widths of the hidden layers.*got None"),
-        ([80.0], r"expected an integer, got 80\.0"),
-        ([True], "expected an integer, got True"),
-        (["80"], "expected an integer, got '80'"),
-        ([[80]], r"expected an integer, got \[80\]"),
+        ([80.0], r"expected a whole number from 1 up, got 80\.0"),
+        ([True], "expected a whole number from 1 up, got True"),
+        (["80"], "expected a whole number from 1 up, got '80'"),
+        ([[80]], r"expected a whole number from 1 up, got \[80\]"),
     ],
 )
 def test_widths_that_cannot_be(hidden, text):
@@ -328,9 +330,7 @@ def test_widths_become_a_tuple_of_plain_integers(hidden, expected):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_beyond_32_bits_is_refused(seed):
-    with pytest.raises(
-        ConfigurationError, match=r"^seed: expected an integer from 0 to 4294967295"
-    ):
+    with pytest.raises(ConfigurationError, match=r"^seed: expected a whole number from 0 "):
         configure(seed=seed)
 
 
@@ -362,7 +362,7 @@ def test_a_share_of_variance_is_above_zero_and_at_most_one(variance):
 
 @pytest.mark.parametrize("components", [0, -3, 2.5, True, "3"])
 def test_components_are_a_whole_number_from_one(components):
-    with pytest.raises(ConfigurationError, match=r"^components: expected an integer"):
+    with pytest.raises(ConfigurationError, match=r"^components: expected a whole number"):
         configure(preprocessing="pca", components=components)
 
 
@@ -484,20 +484,19 @@ def test_what_is_off_at_zero_is_left_out_of_the_program(name):
 )
 def test_a_ready_optax_optimizer_is_taken_as_it_is(ready):
     configuration = configure(optimizer=ready)
-    assert configuration.structure.optimizer(0.5, {}) is ready
-    assert configuration.to_dict()["optimizer"] == "custom"
+    assert configuration.structure.optimizer.value is ready
     # Equal objects group: one program for all rows of a sweep that share it.
     assert configuration.structure == configure(optimizer=ready).structure
     assert hash(configuration.structure) == hash(configure(optimizer=ready).structure)
-    assert configuration.structure != configure(optimizer=optax.adam(1e-3)).structure
+    assert configuration.structure != configure(optimizer=optax.adam(1e-4)).structure
 
 
-def test_a_function_is_known_by_its_name():
+def test_a_function_is_shown_by_its_name():
     def clipped(learning_rate, numbers):
         return optax.chain(optax.clip(1.0), optax.sgd(learning_rate))
 
     configuration = configure(optimizer=clipped)
-    assert configuration.structure.optimizer is clipped
+    assert configuration.structure.optimizer.value is clipped
     assert configuration.to_dict()["optimizer"] == "clipped"
     assert configuration.structure == configure(optimizer=clipped, l2=0.1).structure
 

@@ -138,7 +138,7 @@ def test_a_right_derivative_has_a_valley_and_a_wrong_one_a_floor():
 
 @pytest.mark.parametrize("derivative", [0.0, np.nan])
 def test_a_derivative_without_relative_error(derivative):
-    with pytest.raises(ConfigurationError, match="another direction"):
+    with pytest.raises(ConfigurationError, match=r"another direction|expected a finite number"):
         plots.error_ladder(jnp.sum, np.ones(2), derivative)
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxnet import data
+from jaxnet import data, train
 from jaxnet.data import cifar10
+from jaxnet.errors import DataError
 from jaxnet.sweeps import find_preset, run_job
 
 PLACES = {name: place for name, _, place in data.available()}
@@ -50,3 +51,25 @@ def test_the_course_s_first_run():
     assert abs(np.mean(late) - 1.95) < 0.05
     # Two standard errors of 1,000 images on either side of 0.285.
     assert abs(row.outcome.val_accuracy - 0.285) < 2 * np.sqrt(0.285 * 0.715 / 1000)
+
+
+@needs_fashion
+def test_fashion_mnist_sorted_by_class_is_split_as_any_other_order():
+    whole = data.load("fashion-mnist")
+    order = np.argsort(whole.train_labels, kind="stable")
+    ordered = data.DataSet.from_arrays(
+        whole.train_images[order],
+        whole.train_labels[order],
+        whole.test_images,
+        whole.test_labels,
+        whole.class_names,
+    )
+    splits = ordered.split(1000)
+    assert np.bincount(splits.validation.labels).tolist() == [100] * 10
+    assert np.bincount(splits.train.labels).tolist() == [5900] * 10
+    options = {"steps": 300, "hidden": (50,), "preprocessing": "standardize", "batch_size": 200}
+    result = train(ordered, learning_rate=0.05, **options)
+    assert result.best is not None
+    assert result.best.outcome.val_accuracy > 0.8
+    with pytest.raises(DataError, match=r"sorted by class. split='stratified'"):
+        train(ordered, split="tail", validation=10_000, **options)

@@ -207,7 +207,7 @@ def test_errors():
         ConfigurationError, match=r"unknown schedule 'cosin': did you mean 'cosine'"
     ):
         find_schedule("cosin")
-    with pytest.raises(ConfigurationError, match=r"decay must be one number.*\(3,\).*vmap"):
+    with pytest.raises(ConfigurationError, match=r"decay: expected a finite number.*\[3\].*vmap"):
         exponential(0.1, jnp.ones(3), steps_per_epoch=10)
 
 

@@ -1,6 +1,5 @@
 """The course's Solver: trains a model, prints, keeps histories and the best parameters."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxnet.cs231n.classifiers.training import Training
 from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.tensors import write_tensors
+from jaxnet.texts import to_json
 
 DATA = ("X_train", "y_train", "X_val", "y_val")
 
@@ -218,4 +218,4 @@ class Solver:
             "train_acc_history": self.train_acc_history,
             "val_acc_history": self.val_acc_history,
         }
-        write_tensors(path, self.model.params, {"solver": json.dumps(facts, default=float)})
+        write_tensors(path, self.model.params, {"solver": to_json(facts, default=float)})

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxnet.data.dataset import DataSet, check_labels
+from jaxnet.data.arrays import check_labels
+from jaxnet.data.dataset import DataSet
 from jaxnet.data.pickled import PickledArray, read_pickle
 from jaxnet.errors import DataError
 
@@ -75,7 +76,14 @@ def read(path: Path) -> DataSet:
     test_images, test_labels = batches.pop("test_batch")
     train_images, train_labels = _join(batches)
     return DataSet(
-        "cifar10", train_images, train_labels, test_images, test_labels, CLASS_NAMES, str(path)
+        "cifar10",
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
+        CLASS_NAMES,
+        str(path),
+        default_split="tail",
     )
 
 

@@ -1,52 +1,28 @@
 """A data set in memory: images, labels, and the split into training, validation and test."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped, UInt8
+from numpy.typing import ArrayLike
 
-from jaxnet.errors import ConfigurationError, DataError
-
-# A guard for labels that are no class numbers at all, such as hashes or dates.
-MOST_CLASSES = 1 << 16
-
-
-def check_labels(labels: Shaped[np.ndarray, "n"], classes: int, where: str) -> None:
-    """Raise DataError, naming `where`, row and value, unless all labels are in 0..classes-1.
-
-    A label out of range is not an error on the device: it gives NaN or, for -1, silently the last
-    class. So every way into a `DataSet` passes here.
-    """
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        row = int(wrong[0])
-        more = f" ({wrong.size} such rows)" if wrong.size > 1 else ""
-        raise DataError(
-            f"{where}: the label of row {row} is {labels[row]}{more}, expected 0..{classes - 1}. "
-            "Renumber the labels from 0, or give as many class names as there are classes."
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Rows of a data set: images `[n, *shape]` uint8 or float32, labels `[n]` int32."""
-
-    images: UInt8[np.ndarray, "n *shape"] | Float32[np.ndarray, "n *shape"]
-    labels: Int32[np.ndarray, "n"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-class Splits(NamedTuple):
-    """What a run trains on, what it is chosen by, and what it is judged by."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
+from jaxnet.checks import LARGEST, shown, whole
+from jaxnet.data.arrays import (
+    as_array,
+    as_images,
+    as_labels,
+    channels_first,
+    check_images,
+    check_label_shape,
+    check_labels,
+    count_classes,
+)
+from jaxnet.data.scale import Scale
+from jaxnet.data.splits import Examples, Rows, Splits, check_split, split_rows
+from jaxnet.errors import ConfigurationError, DataError, DataWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +32,8 @@ class DataSet:
     Images are uint8 or float32 `[n, *shape]`, channel-last where they have channels: 28×28×1 for
     Fashion-MNIST, 32×32×3 for CIFAR-10. Labels are int32 `[n]` in 0..C-1, where C is the number of
     class names. `source` says where the data came from. Anything else raises DataError.
+    `default_split` is how `split` cuts where nothing else is asked for: "stratified", or "tail" of
+    data whose order is random and known to others.
 
     The fields are read-only views of the arrays given (no copy is made), so that the fingerprint
     keeps telling the truth.
@@ -70,70 +48,94 @@ class DataSet:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     source: str
+    default_split: str = "stratified"
 
     def __post_init__(self) -> None:
+        for field in ("name", "source"):
+            if not isinstance(getattr(self, field), str):
+                raise DataError(f"{field}: expected a text, got {shown(getattr(self, field))}")
+        object.__setattr__(self, "class_names", _as_names(self.class_names))
+        for field in ("train_images", "train_labels", "test_images", "test_labels"):
+            if not isinstance(getattr(self, field), np.ndarray):
+                raise DataError(
+                    f"{field}: expected a NumPy array, got {shown(getattr(self, field))}. "
+                    "Use DataSet.from_arrays, which converts."
+                )
         for part in ("train", "test"):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             where = f"{self.name} ({self.source}), {part}"
-            _check_images(images, f"{where} images")
-            _check_label_array(labels, len(images), f"{where} labels")
+            images = as_array(getattr(self, f"{part}_images"), f"{where} images")
+            labels = as_array(getattr(self, f"{part}_labels"), f"{where} labels")
+            check_images(images, f"{where} images")
+            check_label_shape(labels, len(images), f"{where} labels")
             if labels.dtype != np.int32:
                 raise DataError(
                     f"{where} labels: expected int32, got {labels.dtype}. "
                     "Use DataSet.from_arrays, which converts, or labels.astype(np.int32)."
                 )
             check_labels(labels, len(self.class_names), f"{where} labels")
+            for field, array in ((f"{part}_images", images), (f"{part}_labels", labels)):
+                view = array.view()
+                view.flags.writeable = False
+                object.__setattr__(self, field, view)
         train, test = self.train_images, self.test_images
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
             raise DataError(
                 f"{self.name} ({self.source}): training images are {train.dtype} "
-                f"{list(train.shape[1:])} but test images are {test.dtype} "
-                f"{list(test.shape[1:])}. Give both the same shape and dtype."
+                f"{list(train.shape[1:])} {Scale.of(train)}, but test images are {test.dtype} "
+                f"{list(test.shape[1:])} {Scale.of(test)}. Give both the same shape, scale and "
+                "dtype."
             )
-        for field in ("train_images", "train_labels", "test_images", "test_labels"):
-            view = getattr(self, field).view()
-            view.flags.writeable = False
-            object.__setattr__(self, field, view)
+        check_split(self.default_split, 0)
 
     @classmethod
     def from_arrays(
         cls,
-        images: np.ndarray,
-        labels: np.ndarray,
-        test_images: np.ndarray,
-        test_labels: np.ndarray,
+        images: ArrayLike,
+        labels: ArrayLike,
+        test_images: ArrayLike,
+        test_labels: ArrayLike,
         class_names: tuple[str, ...] | list[str] | None = None,
         name: str = "arrays",
     ) -> "DataSet":
         """Make a data set of your own arrays.
 
         Images `[n, *shape]` of uint8 stay as they are, of any floating type become float32; NaN and
-        infinity are refused. Labels are integers `[n]`; without `class_names` the classes are named
-        "0", "1", ... up to the largest label. Raises DataError.
+        infinity are refused, and masked values. Labels are whole numbers `[n]`, of any dtype;
+        without `class_names` the classes are named "0", "1", ... up to the largest label, and each
+        must have an example. Raises DataError; DataWarning for test images of another scale than
+        the training images, and for channels that come first.
 
         >>> x, y = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1])
         >>> DataSet.from_arrays(x, y, x[:2], y[:2]).class_names
         ('0', '1', '2')
         """
-        train_images, test_images = _as_pixels(images), _as_pixels(test_images)
-        train_labels, test_labels = np.asarray(labels), np.asarray(test_labels)
-        _check_label_array(train_labels, len(train_images), f"{name}, train labels")
-        _check_label_array(test_labels, len(test_images), f"{name}, test labels")
+        if not isinstance(name, str):
+            raise DataError(f"name: expected a text, got {shown(name)}")
+        x, x_test = (
+            as_images(a, f"{name}, {part} images")
+            for part, a in (("train", images), ("test", test_images))
+        )
+        y, y_test = (
+            as_labels(a, len(x_part), f"{name}, {part} labels")
+            for part, a, x_part in (("train", labels, x), ("test", test_labels, x_test))
+        )
         if class_names is None:
-            largest = max(int(y.max(initial=0)) for y in (train_labels, test_labels))
-            class_names = [str(c) for c in range(min(largest + 1, MOST_CLASSES))]
+            class_names = [str(c) for c in range(count_classes(y, y_test, name))]
+        class_names = _as_names(class_names)
         # Before the cast to int32, which would wrap a large value around into the range.
-        check_labels(train_labels, len(class_names), f"{name}, train labels")
-        check_labels(test_labels, len(class_names), f"{name}, test labels")
-        return cls(
+        check_labels(y, len(class_names), f"{name}, train labels")
+        check_labels(y_test, len(class_names), f"{name}, test labels")
+        data = cls(
             name=name,
-            train_images=train_images,
-            train_labels=train_labels.astype(np.int32),
-            test_images=test_images,
-            test_labels=test_labels.astype(np.int32),
-            class_names=tuple(class_names),
+            train_images=x,
+            train_labels=y.astype(np.int32),
+            test_images=x_test,
+            test_labels=y_test.astype(np.int32),
+            class_names=class_names,
             source="arrays",
         )
+        data._warn_of_what_is_unlikely()
+        return data
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -154,74 +156,81 @@ class DataSet:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def split(self, validation: int, train: int | None = None) -> Splits:
-        """Cut `validation` rows off the training set; everything returned is a view.
+    def split(
+        self, validation: int, train: int | None = None, *, kind: str | None = None, seed: int = 0
+    ) -> Splits:
+        """Hold `validation` rows of the training set out, and keep `train` others (default: all).
 
-        The validation rows are the last of the rows used, which is the course's convention: with
-        CIFAR-10, `split(1000)` trains on rows 0..48999 and validates on 49000..49999. `train` keeps
-        the first `train` rows only: `split(1000, train=500)` validates on rows 500..1499.
+        `kind` (default: `default_split`) says which rows:
+
+        stratified  drawn within each class by `seed`, so that every part has the classes in the
+                    same shares, whatever the order of the rows
+        tail        the last of the rows used, which is the course's convention: of CIFAR-10,
+                    `split(1000)` trains on rows 0..48999 and validates on 49000..49999, and
+                    `split(1000, train=500)` validates on rows 500..1499; views, no copies
+
         ConfigurationError if there are fewer rows than asked for.
         """
+        kept, held_out = self.split_rows(validation, train, kind=kind, seed=seed)
+        return Splits(
+            Examples(self.train_images[kept], self.train_labels[kept]),
+            Examples(self.train_images[held_out], self.train_labels[held_out]),
+            Examples(self.test_images, self.test_labels),
+        )
+
+    def split_rows(
+        self, validation: int, train: int | None = None, *, kind: str | None = None, seed: int = 0
+    ) -> tuple[Rows, Rows]:
+        """Return which rows `split` trains on, and which it validates on."""
+        kind = self.default_split if kind is None else kind
+        check_split(kind, seed)
+        train, validation = self.split_sizes(validation, train)
+        return split_rows(self.train_labels, validation, train, kind, seed)
+
+    def split_sizes(self, validation: int, train: int | None = None) -> tuple[int, int]:
+        """Return how many rows `split` trains on, and how many it validates on."""
         rows = len(self.train_labels)
-        if train is None:
-            train = rows - validation
+        validation = whole("validation", validation, -LARGEST)
+        train = rows - validation if train is None else whole("train", train, -LARGEST)
         if validation < 0 or train < 1 or train + validation > rows:
             raise ConfigurationError(
                 f"cannot split {self.name} into {train} training and {validation} validation "
                 f"rows: it has {rows} training rows. Ask for validation ≥ 0 and train ≥ 1 with "
                 f"train + validation ≤ {rows}."
             )
-        end = train + validation
-        return Splits(
-            Examples(self.train_images[:train], self.train_labels[:train]),
-            Examples(self.train_images[train:end], self.train_labels[train:end]),
-            Examples(self.test_images, self.test_labels),
-        )
+        return train, validation
+
+    def is_sorted(self) -> bool:
+        """Whether the training labels change from row to row half as often as by chance, or less.
+
+        So it is where rows are sorted by class, or lie in long runs of one class.
+        """
+        labels = self.train_labels
+        shares = np.bincount(labels) / len(labels)
+        by_chance = (len(labels) - 1) * (1 - float(shares @ shares))
+        return bool(np.count_nonzero(labels[1:] != labels[:-1]) < by_chance / 2)
+
+    def _warn_of_what_is_unlikely(self) -> None:
+        train, test = Scale.of(self.train_images), Scale.of(self.test_images)
+        if train.is_unlike(test):
+            warnings.warn(
+                f"{self.name}: training images range {train}, test images {test}: give both in "
+                "the same scale",
+                DataWarning,
+                stacklevel=3,
+            )
+        if (sentence := channels_first(self.input_shape)) is not None:
+            warnings.warn(f"{self.name}: {sentence}", DataWarning, stacklevel=3)
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self.train_images, self.train_labels, self.test_images, self.test_labels
 
 
-def _as_pixels(images: np.ndarray) -> np.ndarray:
-    images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        return images
-    with np.errstate(over="ignore"):  # beyond float32: infinity, refused by _check_images
-        return images.astype(np.float32, copy=False)
-
-
-def _check_images(images: np.ndarray, where: str) -> None:
-    if images.ndim < 2 or images.size == 0:
+def _as_names(names: Any) -> tuple[str, ...]:
+    """Return the names of the classes; DataError unless they are texts in a list or a tuple."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise DataError(
-            f"{where}: expected [n, height, width, channels] or [n, features] with nothing empty, "
-            f"got shape {list(images.shape)}. Reshape so that the first axis counts the images."
+            f"class_names: expected a list of texts, such as ['cat', 'dog'], got {shown(names)}"
         )
-    if images.dtype not in (np.uint8, np.float32):
-        raise DataError(
-            f"{where}: expected uint8 or float32, got {images.dtype}. Convert with "
-            "images.astype(np.uint8) if the values are 0..255, else images.astype(np.float32)."
-        )
-    if images.dtype == np.float32:
-        finite = np.isfinite(images)
-        if not finite.all():
-            row = int(np.argmin(finite.reshape(len(images), -1).all(axis=1)))
-            raise DataError(
-                f"{where}: {finite.size - int(finite.sum())} values are NaN or infinite in "
-                f"float32, the first in row {row}. Remove or replace them "
-                "(np.nan_to_num), or scale the values down."
-            )
-
-
-def _check_label_array(labels: np.ndarray, images: int, where: str) -> None:
-    if labels.shape != (images,):
-        raise DataError(
-            f"{where}: expected one label for each of the {images} images, shape [{images}], got "
-            f"shape {list(labels.shape)}. Use class numbers, not one-hot rows; "
-            "labels.ravel() drops an extra axis."
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"{where}: expected integers, got {labels.dtype}. "
-            "Convert with labels.astype(np.int32) if they are class numbers."
-        )
+    return tuple(names)

@@ -5,11 +5,13 @@ from typing import Any
 
 from jaxnet.data.sources import VARIABLE, Source, get, places, resolve, search
 from jaxnet.errors import DataError
+from jaxnet.signatures import checked
 
 RETRIES = 3
 TIMEOUT = 30.0  # seconds without a byte
 
 
+@checked
 def fetch(name: str, *, data_dir: Path | str | None = None, progress: bool = False) -> Path:
     """Download a data set into the data directory, unless it is there; return where it lies.
 

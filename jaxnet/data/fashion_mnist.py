@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxnet.data.dataset import DataSet, check_labels
+from jaxnet.data.arrays import check_labels
+from jaxnet.data.dataset import DataSet
 from jaxnet.data.idx import read_idx
 from jaxnet.errors import DataError
 
@@ -48,7 +49,14 @@ def read(folder: Path, name: str = "fashion-mnist") -> DataSet:
     train_images, train_labels = _read_part(folder, *FILES[:2])
     test_images, test_labels = _read_part(folder, *FILES[2:])
     return DataSet(
-        name, train_images, train_labels, test_images, test_labels, CLASS_NAMES, str(folder)
+        name,
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
+        CLASS_NAMES,
+        str(folder),
+        default_split="tail",
     )
 
 

@@ -1,12 +1,22 @@
 """Preprocessing fitted on the training images only, and applied to every image in the same way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Shaped
 
+from jaxnet.data.moments import (
+    chunks,
+    decomposition_bytes,
+    mean_of,
+    principal_axes,
+    whitening,
+)
+from jaxnet.data.scale import Scale
 from jaxnet.errors import ConfigurationError, DataError, unknown
+from jaxnet.memory import host_memory
+from jaxnet.signatures import checked
 
 METHODS = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
 ELEMENTWISE = ("none", "unit_range", "mean_image", "standardize")
@@ -21,18 +31,18 @@ ZCA_REGULARIZATION = 0.1
 # Pixels that hardly vary (the corners of Fashion-MNIST) would otherwise be blown up without bound.
 SMALLEST_STD = 1e-2
 
-_CHUNK_BYTES = 1 << 26  # of one temporary; at most three live at a time
-
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
     """y = (x − mean) · scale, or y = (x − mean) @ projection, over the flattened pixels x.
 
     `mean` and `scale` are float32 `[features]`, `projection` float32 `[features, components]`; at
-    most one of the latter two is given. Make one with `fit`.
+    most one of the latter two is given. `pixels` is the scale of the images it was fitted on. Make
+    one with `fit`.
     """
 
     method: str
+    pixels: Scale
     mean: Float32[np.ndarray, "features"]
     scale: Float32[np.ndarray, "features"] | None = None
     projection: Float32[np.ndarray, "features components"] | None = None
@@ -52,6 +62,7 @@ class Preprocessing:
         """Whether it can run on the device at the minibatch gather, with images kept as uint8."""
         return self.method in ELEMENTWISE
 
+    @checked
     def apply(self, images: Shaped[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n outputs"]:
         """Return float32 `[n, *output_shape]` of images `[n, *shape]` in the pixel scale fitted on.
 
@@ -65,7 +76,7 @@ class Preprocessing:
                 "training set had."
             )
         y = np.empty((len(x), *self.output_shape), np.float32)
-        for rows in _chunks(x, np.float32):
+        for rows in chunks(x, np.float32):
             centred = np.subtract(x[rows], self.mean, dtype=np.float32)
             if self.projection is not None:
                 np.matmul(centred, self.projection, out=y[rows])
@@ -79,18 +90,26 @@ class Preprocessing:
         """Return all of it as arrays, the method's name as bytes, for a safetensors file."""
         method = np.frombuffer(self.method.encode(), np.uint8)
         arrays = {"mean": self.mean, "scale": self.scale, "projection": self.projection}
-        return {"method": method} | {k: v for k, v in arrays.items() if v is not None}
+        given = {k: v for k, v in arrays.items() if v is not None}
+        return {"method": method, "pixels": self.pixels.to_array()} | given
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Preprocessing":
         """Undo `to_arrays`; other entries are ignored. DataError if they do not fit together."""
-        if missing := {"method", "mean"} - arrays.keys():
+        if missing := {"method", "pixels", "mean"} - arrays.keys():
             raise DataError(
                 f"saved preprocessing lacks {' and '.join(sorted(missing))}. The file was not "
                 "written by jaxnet, or is damaged; save the model again."
             )
         method = bytes(arrays["method"]).decode("ascii", "replace")
         _check_method(method)
+        pixels = arrays["pixels"]
+        if pixels.dtype != np.float32 or pixels.shape != (3,) or not np.isfinite(pixels).all():
+            raise DataError(
+                f"saved preprocessing {method!r}: expected three finite float32 for the pixels it "
+                f"was fitted on, got {pixels.dtype}{list(pixels.shape)}. The file is damaged; save "
+                "the model again."
+            )
         mean, scale, projection = (arrays.get(k) for k in ("mean", "scale", "projection"))
         given = [a for a in (mean, scale, projection) if a is not None]
         if (
@@ -104,9 +123,10 @@ class Preprocessing:
                 f"{', '.join(f'{a.dtype}{list(a.shape)}' for a in given)}. The file is damaged; "
                 "save the model again."
             )
-        return cls(method, arrays["mean"], scale, projection)
+        return cls(method, Scale.from_array(pixels), arrays["mean"], scale, projection)
 
 
+@checked
 def fit(
     images: Shaped[np.ndarray, "n *shape"],
     method: str,
@@ -138,39 +158,68 @@ def fit(
             f"components and variance belong to 'pca', got them with {method!r}. "
             "Leave them out, or use method='pca'."
         )
-    x = _flat(images)
-    if method == "none":
-        return Preprocessing(method, np.zeros(x.shape[1], np.float32))
-    if len(x) < 2:
+    x, least = _flat(images), 1 if method == "none" else 2
+    if len(x) < least:
         raise DataError(
-            f"preprocessing {method!r} needs at least 2 training images to fit on, got {len(x)}. "
-            "Use more training rows, or method='none'."
+            f"preprocessing {method!r} needs at least {least} training images to fit on, got "
+            f"{len(x)}. Use more training rows, or method='none'."
         )
+    pixels = Scale.of(images)
+    if method == "none":
+        return Preprocessing(method, pixels, np.zeros(x.shape[1], np.float32))
     if method == "unit_range":
-        return _unit_range(x)
-    mean = _mean(x)
+        return _unit_range(x, pixels)
+    mean = mean_of(x)
     mean32 = mean.astype(np.float32)
     if method == "mean_image":
-        return Preprocessing(method, mean32)
+        return Preprocessing(method, pixels, mean32)
     if method == "standardize":
-        return Preprocessing(method, mean32, scale=_inverse_std(x, mean))
+        return Preprocessing(method, pixels, mean32, scale=_inverse_std(x, mean))
     if method == "pca":
         _check_pca(components, variance, most=min(x.shape))
-        eigenvalues, vectors = _eigen(x, mean, method)
-        if components is None:
-            assert variance is not None  # _check_pca
-            kept = np.cumsum(eigenvalues) / eigenvalues.sum()
-            # The last bits of the sum must not ask for one component more, or one too many.
-            components = min(int(np.searchsorted(kept, variance - 1e-12)) + 1, min(x.shape))
-        return Preprocessing(method, mean32, projection=_as32(vectors[:, :components]))
-    if not (np.isfinite(regularization) and regularization > 0):
+    elif not 1e-30 <= regularization <= 1e30:
         raise ConfigurationError(
-            f"regularization must be a finite number > 0, got {regularization}. At 0 a direction "
-            "without variance is divided by 0; 0.1 is the default, 1e-3 whitens nearly fully."
+            f"regularization must be from 1e-30 to 1e30, got {regularization}. At 0 a "
+            "direction without variance is divided by 0; 0.1 is the default, 1e-3 whitens nearly "
+            "fully."
         )
-    eigenvalues, vectors = _eigen(x, mean, method)
-    gains = (eigenvalues + regularization * eigenvalues.mean()) ** -0.5
-    return Preprocessing(method, mean32, projection=_as32((vectors * gains) @ vectors.T))
+    check_memory(method, *x.shape)
+    try:
+        variances, axes = principal_axes(x, mean)
+        if variances[0] == 0:
+            raise _unvarying(method)
+        if method == "zca":
+            projection = whitening(variances, axes, regularization)
+            return Preprocessing(method, pixels, mean32, projection=_as32(projection))
+    except MemoryError:
+        raise _too_large(method, *x.shape) from None
+    if components is None:
+        assert variance is not None  # _check_pca
+        kept = np.cumsum(variances) / variances.sum()
+        # The last bits of the sum must not ask for one component more, or one too many.
+        components = min(int(np.searchsorted(kept, variance - 1e-12)) + 1, min(x.shape))
+    return Preprocessing(method, pixels, mean32, projection=_as32(axes[:, :components]))
+
+
+def check_memory(method: str, rows: int, features: int) -> None:
+    """Raise ConfigurationError for a decomposition that takes more than half of the memory."""
+    if method in ELEMENTWISE:
+        return
+    if _bytes_to_fit(method, rows, features) > host_memory() / 2:
+        raise _too_large(method, rows, features)
+
+
+def _bytes_to_fit(method: str, rows: int, features: int) -> int:
+    projection = 4 * features**2 if method == "zca" else 0
+    return decomposition_bytes(rows, features) + projection
+
+
+def _too_large(method: str, rows: int, features: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"preprocessing {method!r} of {rows:,} images with {features:,} pixels takes "
+        f"{_bytes_to_fit(method, rows, features) / 2**30:.1f} GiB, expected at most half of this "
+        f"machine's {host_memory() / 2**30:.1f}: give smaller images, or use 'mean_image'"
+    )
 
 
 def _check_method(method: str) -> None:
@@ -205,22 +254,9 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), int(np.prod(images.shape[1:])))
 
 
-def _chunks(x: np.ndarray, dtype: type[np.floating]) -> Iterator[slice]:
-    rows = max(1, _CHUNK_BYTES // (max(1, x.shape[1]) * np.dtype(dtype).itemsize))
-    for start in range(0, len(x), rows):
-        yield slice(start, start + rows)
-
-
-def _mean(x: np.ndarray) -> Float64[np.ndarray, "features"]:
-    total = np.zeros(x.shape[1])
-    for rows in _chunks(x, np.float64):
-        total += x[rows].sum(axis=0, dtype=np.float64)
-    return total / len(x)
-
-
 def _inverse_std(x: np.ndarray, mean: np.ndarray) -> Float32[np.ndarray, "features"]:
     squares = np.zeros(x.shape[1])
-    for rows in _chunks(x, np.float64):
+    for rows in chunks(x, np.float64):
         centred = x[rows] - mean
         squares += np.einsum("nf,nf->f", centred, centred)
     std = np.sqrt(squares / len(x))
@@ -229,26 +265,13 @@ def _inverse_std(x: np.ndarray, mean: np.ndarray) -> Float32[np.ndarray, "featur
     return _as32(1 / np.maximum(std, SMALLEST_STD * std.max()))
 
 
-def _eigen(x: np.ndarray, mean: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues `[features]`, largest first and none negative, and the vectors."""
-    covariance = np.zeros((x.shape[1], x.shape[1]))
-    for rows in _chunks(x, np.float64):
-        centred = x[rows] - mean
-        covariance += centred.T @ centred
-    eigenvalues, vectors = np.linalg.eigh(covariance / len(x))
-    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]
-    if eigenvalues[0] == 0:
-        raise _unvarying(method)
-    largest = np.abs(vectors).argmax(axis=0)
-    return eigenvalues, vectors * np.sign(vectors[largest, np.arange(len(largest))])
-
-
-def _unit_range(x: np.ndarray) -> Preprocessing:
-    lowest, highest = float(x.min()), float(x.max())
+def _unit_range(x: np.ndarray, pixels: Scale) -> Preprocessing:
+    lowest, highest = pixels.lowest, pixels.highest
     if not lowest < highest:
         raise _unvarying("unit_range")
     low, scale = np.float32(lowest), np.float32(1 / (highest - lowest))
-    return Preprocessing("unit_range", np.full(x.shape[1], low), np.full(x.shape[1], scale))
+    mean, scales = np.full(x.shape[1], low), np.full(x.shape[1], scale)
+    return Preprocessing("unit_range", pixels, mean, scales)
 
 
 def _as32(array: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxnet.data import cifar10, fashion_mnist
 from jaxnet.data.dataset import DataSet
 from jaxnet.errors import ConfigurationError, DataError, unknown
+from jaxnet.signatures import checked
 
 VARIABLE = "JAXNET_DATA_DIR"
 _EMBEDDED = Path(__file__).parent / "embedded"
@@ -96,6 +97,7 @@ def data_directory() -> Path:
     return Path(pooch.os_cache("jaxnet"))
 
 
+@checked
 def load(name: str, *, data_dir: Path | str | None = None) -> DataSet:
     """Read a known data set from where it is found: in `data_dir`, or else `data_directory()`.
 
@@ -117,6 +119,7 @@ def load(name: str, *, data_dir: Path | str | None = None) -> DataSet:
     return source.read(found)
 
 
+@checked
 def describe(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     """Load a data set and return what there is to say of it; raises as `load` does."""
     data = load(name, data_dir=data_dir)
@@ -135,6 +138,7 @@ def describe(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     }
 
 
+@checked
 def available(data_dir: Path | str | None = None) -> list[tuple[str, str, Path | None]]:
     """Return (name, one line, place found or None) of every known data set; reads nothing."""
     return [(name, s.summary, search(s, data_dir)[0]) for name, s in SOURCES.items()]

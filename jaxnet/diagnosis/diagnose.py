@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnet.checks import whole
+from jaxnet.data.splits import LabelShift
 from jaxnet.diagnosis.capacity import overfit, underfit
 from jaxnet.diagnosis.finding import Diagnosis, Finding, Observed
+from jaxnet.diagnosis.labels import test_shift, validation_shift
 from jaxnet.diagnosis.layers import dead_units, layer_gradients, saturated_units, update_ratio
 from jaxnet.diagnosis.noise import (
     edge_of_range,
@@ -17,6 +20,7 @@ from jaxnet.diagnosis.noise import (
 )
 from jaxnet.diagnosis.rate import explosion, plateau, too_low, worse_than_chance
 from jaxnet.diagnosis.start import initial_loss
+from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.record import History
 from jaxnet.sweeps.replicates import Replicates
@@ -24,12 +28,14 @@ from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row
 
 CHECKS = (
+    *(validation_shift, test_shift),
     *(explosion, initial_loss, worse_than_chance, heavy_penalty, layer_gradients),
     *(dead_units, saturated_units, too_low, update_ratio, noisy_batches),
     *(overfit, underfit, plateau),
 )
 
 
+@checked
 def diagnose(
     run: SweepResult | History | Path | str,
     *,
@@ -46,7 +52,8 @@ def diagnose(
     have what depends on them. Of a user's model the loss is not known: `settings={"loss":
     "softmax"}` says that it is one of ours. Nothing found is no proof that nothing is wrong.
 
-    The checks are those of the course's notes on "babysitting" a run
+    Labels that are distributed differently in validation or test come first. The other checks are
+    those of the course's notes on "babysitting" a run
     (cs231n.github.io/neural-networks-3): first loss, course of the loss, gap between training and
     validation accuracy, dead and saturated units, gradients by layer, ratio of updates to weights;
     thresholds stand beside each check in `jaxnet/diagnosis`.
@@ -56,6 +63,8 @@ def diagnose(
     >>> print(jaxnet.diagnose(result).names)
     ['loss stands still']
     """
+    classes = None if classes is None else whole("classes", classes, 1)
+    validation = None if validation is None else whole("validation", validation, 1)
     if isinstance(run, History):
         return _dominant(
             Observed(run, dict(settings or {}), classes=classes, validation=validation)
@@ -68,6 +77,7 @@ def diagnose(
             classes=classes,
             layers=run.layers,
             validation=validation or run.validation,
+            label_shifts=run.label_shifts,
         )
         if len(run.rows) == 1:
             return found
@@ -82,6 +92,7 @@ def diagnose(
         classes=recorded.classes,
         layers=recorded.layers,
         validation=recorded.validation,
+        label_shifts=recorded.label_shifts,
     )
     if len(recorded.rows) == 1:
         return found
@@ -96,7 +107,12 @@ def _with(row: Row, settings: Mapping[str, Any] | None) -> Row:
 
 
 def diagnose_row(
-    row: Row, *, classes: int | None, layers: LayerHistory | None, validation: int | None
+    row: Row,
+    *,
+    classes: int | None,
+    layers: LayerHistory | None,
+    validation: int | None,
+    label_shifts: Mapping[str, LabelShift],
 ) -> Diagnosis:
     """Return what one row says is wrong; `layers` are those of its run, if they were noted."""
     outcome = row.outcome
@@ -109,6 +125,7 @@ def diagnose_row(
             validation,
             outcome.train_accuracy,
             layers,
+            label_shifts,
         )
     )
 
@@ -134,6 +151,7 @@ _STUCK = {"loss stands still", *_FLAT}
 
 # What explains the others: fix it first, and look again.
 _EXPLAINED = {
+    "label shift": {"overfitting", "no better than chance"},
     "diverged": {"explosion", "no better than chance", "updates too large", "exploding gradients"},
     "explosion": {"no better than chance", "noisy minibatches", "updates too large", *_FLAT},
     "initial loss too high": {"no better than chance"},

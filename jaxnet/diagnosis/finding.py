@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.data.splits import LabelShift
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.record import History
+from jaxnet.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Finding:
 
     def __str__(self) -> str:
         parts = self.to_dict()
-        return (
+        return printable(
             f"{parts['name']}: {parts['sentence']}\n"
             f"  evidence: {parts['evidence']}\n"
             f"  try: {parts['change']}"
@@ -71,6 +73,7 @@ class Observed:
     validation: int | None = None
     train_accuracy: float = math.nan
     layers: LayerHistory | None = None
+    label_shifts: Mapping[str, LabelShift] = field(default_factory=dict)
 
     @cached_property
     def losses(self) -> np.ndarray:

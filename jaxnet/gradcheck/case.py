@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.directions import scale
+from jaxnet.gradcheck.directions import rms, scale
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Case:
     spread: np.ndarray | float = 0.0  # of autodiff under changes of the last bits of the point
     omitted: bool = False
     noise: float = 0.0  # of f, as it was measured
+    length: float = 0.0  # on which f changes, where that was found to be more than the leaf's scale
 
     @property
     def leaf(self) -> Any:
@@ -30,15 +31,26 @@ class Case:
         """Return the rounding unit."""
         return self.subject.program.unit
 
+    @property
+    def coarse(self) -> str | None:
+        """Say to what f rounds inside, where that is far above the unit of the check."""
+        program = self.subject.program
+        if program.lowest_unit <= 1e3 * program.unit:
+            return None
+        return (
+            f"f rounds to {program.lowest_unit:.0e} inside, so that its values are stairs: "
+            f"differences cannot tell"
+        )
+
     def differences(self) -> np.ndarray:
         """Return |manual − autodiff| beyond what rounding explains, by flat entry."""
         if self.autodiff is None:
             return np.zeros(self.manual.size)
         a, b = self.manual.ravel(), self.autodiff.ravel()
-        size = np.sqrt(np.mean(b**2)) if b.size else 0.0
+        size = rms(b)
         allowed = 64 * self.unit * (abs(b) + size) + 8 * np.ravel(self.spread)
         point = np.asarray(self.subject.program.variables[self.number], np.float64)
-        allowed = allowed + 8 * self.noise / scale(point)
+        allowed = allowed + 8 * self.noise / max(scale(point), self.length)
         with np.errstate(invalid="ignore"):  # infinite entries are told by leaf
             return np.where(abs(a - b) > allowed, abs(a - b), 0.0)
 

@@ -1,20 +1,43 @@
 """Check a gradient: the entry points."""
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxnet.errors import JaxnetError
 from jaxnet.gradcheck.arguments import take_apart
 from jaxnet.gradcheck.demands import demand_budget, demand_live, demand_settings, is_named
 from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, Report, worst_of
 from jaxnet.gradcheck.run import run
 from jaxnet.gradcheck.subject import Problem, prepare
+from jaxnet.signatures import checked
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave it to the report to tell of NaN and infinities: no warning, no debugging flag of JAX.
+
+    Values are read from the device and traced functions are run, so flags that forbid either are
+    lifted, too.
+    """
+    with (
+        np.errstate(all="ignore"),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.disable_jit(False),
+        jax.transfer_guard("allow"),
+    ):
+        yield
+
+
+@checked
+@_undisturbed()
 def check_grads(
     f: Callable,
     args: Any,
@@ -61,7 +84,7 @@ def check_grads(
     ('FAIL', 'factor 0.5 = 1/2: the 2 of a square forgotten, or a ½ too many')
     """
     started = time.perf_counter()
-    demand_settings(f, grad, backward, mode, directions, samples, order, expected)
+    demand_settings(f, grad, backward, mode, directions, samples, order, expected, seed, cotangent)
     arguments = take_apart(f, args, argnums)
     demand_live(live, [leaf.path for leaf in arguments.leaves])
     problem = Problem(f, arguments, grad, backward, reference, has_aux, memory, cotangent, seed)
@@ -91,15 +114,21 @@ def check_grads(
 
 
 def assert_grads(f: Callable, args: Any, **settings: Any) -> Report:
-    """Raise AssertionError with the report's text unless `check_grads` gives PASS or KINK.
+    """Raise AssertionError unless `check_grads` gives PASS or KINK.
+
+    Its first line names a leaf and the cause, the report follows; pytest shows the test's own line.
 
     >>> import jax.numpy as jnp
     >>> assert_grads(jnp.tanh, (jnp.array([0.3, -2.0]),)).verdict
     'PASS'
     """
-    report = check_grads(f, args, **settings)
+    __tracebackhide__ = True  # pytest leaves this frame out
+    try:
+        report = check_grads(f, args, **settings)
+    except JaxnetError as error:
+        raise error.with_traceback(None)  # noqa: B904  (the same error, without frames of jaxnet)
     if not report:
-        raise AssertionError(str(report))
+        raise AssertionError(f"{report.cause()}\n{report}")
     return report
 
 

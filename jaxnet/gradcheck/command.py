@@ -2,21 +2,20 @@
 
 import contextlib
 import fnmatch
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxnet.errors import ConfigurationError, JaxnetError, RunFolderError, unknown
 from jaxnet.gradcheck.catalogue import Row, catalogue, without_row
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.find import find_function, first_line, from_module
+from jaxnet.gradcheck.find import find_functions, find_in, find_named, first_line
+from jaxnet.gradcheck.given import checked_functions, given_for
 from jaxnet.gradcheck.report import FAIL, KINK, PASS, Report
-from jaxnet.gradcheck.spec import build_arguments as build_arguments
+from jaxnet.texts import to_json
 
 _CONFIG: Any = jax.config
 
@@ -56,7 +55,7 @@ def prove(*, only: str | None = None, seed: int = 0, json_file: Path | None = No
     print(f"{text}; {seconds:.0f} s{again}")
     if json_file is not None:
         summary = {"seed": seed, "seconds": seconds, "missing": missing, "rows": results}
-        _write(json_file, json.dumps(_finite(summary), indent=1))
+        _write(json_file, to_json(summary, spelled=True, indent=1))
     return 1 if bad or missing else 0
 
 
@@ -85,15 +84,7 @@ def _line(row: Row, report: Report) -> str:
     numbers = [_worst(report, name) for name in ("versus_autodiff", "versus_numeric", "bound")]
     cells = ["-" if number is None else f"{number:.0e}" for number in numbers]
     line = f"{report.verdict:<12}{what:<27}{cells[0]:<10}{cells[1]:<10}{cells[2]:<9}{row.options}"
-    return line + ("" if report else f": {_why(report)}")
-
-
-def _why(report: Report) -> str:
-    """Say in a few words what is wrong with a row."""
-    bad = [leaf for leaf in report.leaves if leaf.verdict not in (PASS, KINK)]
-    texts = [f"{leaf.path}: {leaf.hint or leaf.reason}" for leaf in bad]
-    texts += [f"{c.name} failed: {c.detail}" for c in report.exact if c.outcome == "failed"]
-    return next(iter([*texts, *report.notes]), report.verdict)
+    return line + ("" if report else f": {report.cause()}")
 
 
 def _worst(report: Report, name: str) -> float | None:
@@ -120,37 +111,62 @@ def _quick_compilation() -> Iterator[None]:
         _CONFIG.update(name, before)
 
 
-def check_function(
-    target: str, *, spec: str | None = None, seed: int = 0, json_file: Path | None = None
+def check_functions(
+    target: str,
+    *,
+    args: str | None = None,
+    by_hand: Mapping[str, str | None] | None = None,
+    seed: int = 0,
+    json_file: Path | None = None,
 ) -> int:
-    """Check the function named "module:function", print the report; return 0 if it holds, else 1.
+    """Check what "module:function,function" or a module names; return 0 if all hold, else 1.
 
-    Its arguments are drawn by `build_arguments` from `spec`, or come from the module's
-    `check_args()`: a tuple, or a dict with "args" and options of `check_grads`, such as "grad".
+    `args` is a text for `given_for`; `by_hand` names a function, here or as MODULE:NAME, for
+    options of `check_grads`: "grad", "backward", "reference".
     """
     _demand_writable(json_file)
-    module, function, name = find_function(target)
-    options: dict[str, Any] = {"seed": seed}
-    if spec is not None:
-        function, args = build_arguments(function, spec, seed, name)
-    elif callable(getattr(module, "check_args", None)):
-        args, given = from_module(module)
-        options |= given
-    else:
+    if ":" not in target and args is not None:
+        near = ".".join(target.split(".")[:-1])
         raise ConfigurationError(
-            f'{module.__name__} has no check_args: give --args "x=f64[3,4] y=i32[3]<10 key", or '
-            f"write a function check_args() in it that returns the tuple of arguments"
+            f"expected MODULE:FUNCTION beside --args, got {target!r}"
+            + (f": write {near}:{target.split('.')[-1]}" if near else "")
         )
+    module, names = find_functions(target)
+    names = names or checked_functions(module)
+    chosen = {name: text for name, text in (by_hand or {}).items() if text is not None}
+    if chosen and len(names) > 1:
+        raise ConfigurationError(
+            f"--{next(iter(chosen))} belongs to one function, got {', '.join(names)}: name one, or "
+            f"return it from check_args() with its arguments"
+        )
+    functions = {o: _function(find_named(t, module, f"--{o}"), t) for o, t in chosen.items()}
+    reports = {}
+    for name in names:
+        function = _function(find_in(module, name), f"{module.__name__}:{name}")
+        function, values, options = given_for(module, name, function, args, seed)
+        report = _report(name, function, values, {"seed": seed} | options | functions)
+        print(f"{name}: {report}" if len(names) > 1 else report, flush=True)
+        reports[name] = report
+    if json_file is not None:
+        written: Any = {name: report.to_dict() for name, report in reports.items()}
+        written = written if len(names) > 1 else written[names[0]]
+        _write(json_file, to_json(written, spelled=True, indent=1))
+    return 0 if all(reports.values()) else 1
+
+
+def _report(name: str, function: Callable, values: tuple, options: dict[str, Any]) -> Report:
     try:
-        report = check_grads(function, args, **options)
+        return check_grads(function, values, **options)
     except JaxnetError:
         raise
     except Exception as error:
-        raise ConfigurationError(f"the check of {target} raised {first_line(error)}") from error
-    print(report)
-    if json_file is not None:
-        _write(json_file, report.to_json(indent=1))
-    return 0 if report else 1
+        raise ConfigurationError(f"the check of {name} raised {first_line(error)}") from error
+
+
+def _function(found: Any, name: str) -> Callable:
+    if not callable(found):
+        raise ConfigurationError(f"{name} expects a function, got {type(found).__name__}")
+    return found
 
 
 def _demand_writable(path: Path | None) -> None:
@@ -164,13 +180,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"cannot write {path}: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    """Return the value with NaN and infinities, which JSON lacks, as strings."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    finite = not isinstance(value, float) or np.isfinite(value)
-    return value if finite else str(value)

@@ -1,17 +1,21 @@
 """What is refused before anything runs, with the change to make."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
+import jax
 import numpy as np
 
+from jaxnet.checks import held, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.subject import Subject
 
 
-def demand_settings(f, grad, backward, mode, directions, samples, order, expected) -> None:
+def demand_settings(
+    f, grad, backward, mode, directions, samples, order, expected, seed, cotangent
+) -> None:
     """Refuse settings that cannot be."""
     if not callable(f):
         raise ConfigurationError(f"f expects a function, got {type(f).__name__}")
@@ -27,7 +31,28 @@ def demand_settings(f, grad, backward, mode, directions, samples, order, expecte
     if order not in (1, 2):
         raise ConfigurationError(f"order expects 1 or 2, got {order}")
     if expected not in (None, "surrogate"):
-        raise ConfigurationError(f'expected= is None or "surrogate", got {expected!r}')
+        raise ConfigurationError(f'expected= is None or "surrogate", got {shown(expected)}')
+    whole("seed", seed)
+    if isinstance(cotangent, Iterator):
+        raise ConfigurationError(f"cotangent: expected weights, got {shown(cotangent)}")
+    for leaf in jax.tree.leaves(cotangent):
+        number = leaf if hasattr(leaf, "dtype") else held(leaf)
+        numeric = isinstance(number, int | float) or hasattr(number, "dtype")
+        if not numeric or not _is_small(number):
+            raise ConfigurationError(
+                f"cotangent: expected finite weights of the outputs below {_MOST:g}, got "
+                f"{shown(leaf)}"
+            )
+
+
+_MOST = 1e100  # of a weight: its square is added up
+
+
+def _is_small(weights) -> bool:
+    try:
+        return bool((np.abs(np.asarray(weights, np.float64)) < _MOST).all())
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def demand_live(live: Collection[str], paths: list[str]) -> None:

@@ -18,11 +18,16 @@ from jaxnet.gradcheck.numeric import (
 
 
 def scale(point: np.ndarray) -> float:
-    """Return the root mean square of a leaf, 1 if it is all zeros; no square underflows."""
-    largest = float(np.max(abs(point), initial=0.0))
-    if largest == 0:
-        return 1.0
-    return largest * float(np.sqrt(np.mean((point / largest) ** 2)))
+    """Return the root mean square of a leaf, 1 if it is all zeros."""
+    return rms(point) or 1.0
+
+
+def rms(a: np.ndarray) -> float:
+    """Return the root mean square; no square overflows or underflows."""
+    largest = float(np.max(abs(a), initial=0.0))
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(np.mean((a / largest) ** 2)))
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,10 @@ class Coordinates:
 Lines = Directions | Coordinates
 
 
-def coordinates(program: Any, leaf: int, index: np.ndarray) -> Coordinates:
-    """Return the lines along single entries: as long as the entry or the leaf's scale."""
+def coordinates(program: Any, leaf: int, index: np.ndarray, least: float = 0.0) -> Coordinates:
+    """Return the lines along single entries: as long as the entry or the leaf's scale, or more."""
     point = _flat(program, leaf)
-    lengths = np.maximum(abs(point[index]), scale(point))
+    lengths = np.maximum(abs(point[index]), max(scale(point), least))
     return Coordinates(program, leaf, np.asarray(index, np.int64), lengths)
 
 
@@ -146,6 +151,14 @@ def informed_directions(program: Any, leaf: int, *gradients: np.ndarray | None) 
         rows.append((np.sign(flat) / np.sqrt(np.count_nonzero(flat)))[None])
         rows.append((flat / np.sqrt(np.sum(flat**2)))[None])
     return Directions(program, leaf, np.concatenate(rows) * scale(point))
+
+
+def share_of(program: Any) -> float:
+    """Return what a bound may be of a derivative, to prove it: no factor of 1.001 passes then.
+
+    Differences of what computes in float32 resolve no more than the second.
+    """
+    return 1e-4 if program.unit < 1e-12 else 1e-2
 
 
 def join(*parts: Directions) -> Directions:

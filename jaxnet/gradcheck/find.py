@@ -1,39 +1,47 @@
-"""A function of the user's found by name, and the arguments that its module gives."""
+"""What the command line names: a module, a function in it."""
 
 import importlib
-import inspect
 import pkgutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.gradcheck.check import check_grads
 
 
-def find_function(target: str) -> tuple[Any, Callable, str]:
-    """Return module, function and the function's name."""
-    path, colon, name = target.partition(":")
-    if not (path and colon and name):
-        near = f": write {'.'.join(path.split('.')[:-1])}:{path.split('.')[-1]}"
+def find_functions(target: str) -> tuple[Any, list[str]]:
+    """Return the module of MODULE:FUNCTION,FUNCTION and the names; none for a module alone."""
+    path, colon, names = target.partition(":")
+    functions = names.split(",") if names else []
+    if not path or (colon and not all(functions)) or (colon and not functions):
         raise ConfigurationError(
             f"expected MODULE:FUNCTION, such as package.module:loss, got {target!r}"
-            + (near if "." in path and not colon else "")
         )
     if path.endswith(".py"):
         dotted = path.removesuffix(".py").replace("/", ".")
-        raise ConfigurationError(f"expected a module, got the file {path}: write {dotted}:{name}")
-    module = _import(path)
+        raise ConfigurationError(
+            f"expected a module, got the file {path}: write {dotted}{colon}{names}"
+        )
+    return _import(path), functions
+
+
+def find_named(text: str, module: Any, option: str) -> Any:
+    """Return what MODULE:NAME names, or NAME in the module given."""
+    path, colon, name = text.rpartition(":")
+    if not name or (colon and not path):
+        raise ConfigurationError(f"{option} expects MODULE:NAME or NAME, got {text!r}")
+    return find_in(_import(path) if path else module, name)
+
+
+def find_in(module: Any, name: str) -> Any:
+    """Return an attribute of a module, `Model.energy` too."""
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
             known = [n for n, value in vars(found).items() if callable(value) and n[0] != "_"]
-            raise ConfigurationError(unknown(f"function in {path}", part, known))
+            raise ConfigurationError(unknown(f"function in {module.__name__}", part, known))
         found = getattr(found, part)
-    if not callable(found):
-        raise ConfigurationError(f"{target} expects a function, got {type(found).__name__}")
-    return module, found, name
+    return found
 
 
 def _import(path: str) -> Any:
@@ -60,32 +68,6 @@ def _modules(parent: str) -> list[str]:
         return [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
     places = getattr(sys.modules.get(parent), "__path__", [])
     return [f"{parent}.{module.name}" for module in pkgutil.iter_modules(places)]
-
-
-def from_module(module: Any) -> tuple[tuple, dict[str, Any]]:
-    """Return the arguments and options that the module's check_args gives."""
-    where = f"{module.__name__}.check_args()"
-    try:
-        result = module.check_args()
-    except Exception as error:
-        raise ConfigurationError(f"{where} raised {first_line(error)}") from error
-    if isinstance(result, tuple):
-        return result, {}
-    if not (isinstance(result, dict) and isinstance(result.get("args"), tuple)):
-        raise ConfigurationError(
-            f"{where} expects to return a tuple of arguments, or a dict with the tuple as "
-            f'"args" and options of check_grads, got {_kind(result)}'
-        )
-    options = {name: value for name, value in result.items() if name != "args"}
-    known = list(inspect.signature(check_grads).parameters)[2:]
-    for name in options:
-        if name not in known:
-            raise ConfigurationError(f"{where}: {unknown('option', str(name), ['args', *known])}")
-    return result["args"], options
-
-
-def _kind(result: Any) -> str:
-    return f"a dict of {', '.join(map(str, result))}" if isinstance(result, dict) else repr(result)
 
 
 def first_line(error: Exception) -> str:

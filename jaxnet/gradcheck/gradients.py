@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.errors import ConfigurationError
-from jaxnet.gradcheck.blame import blamed
+from jaxnet.errors import ConfigurationError, JaxnetError
+from jaxnet.gradcheck.blame import blamed, told
 from jaxnet.gradcheck.matching import SKIPPED, Matched, match
 from jaxnet.gradcheck.program import LoopProgram
-from jaxnet.gradcheck.subject import UNTRACEABLE, Subject, as_given, caller
-from jaxnet.gradcheck.trace import trace
+from jaxnet.gradcheck.subject import Subject, as_given, caller
+from jaxnet.gradcheck.trace import trace, try_to_trace
 
 
 def manual_gradient(subject: Subject, *, scoped: bool = True) -> Matched:
@@ -60,7 +60,9 @@ def _manual_gradient(subject: Subject, scoped: bool) -> Matched:
                 if subject.manual_trace is None:
                     subject.manual_trace = trace(run, *inputs)
                 arrays, meta = subject.manual_trace.run(*inputs), subject.manual_trace.meta
-            except UNTRACEABLE:
+            except JaxnetError:
+                raise
+            except Exception:  # an error of its own is raised once more
                 subject.manual_trace = EAGER
                 arrays, meta = run(as_given(arguments, program.variables), None, program.cotangent)
     queue = [np.asarray(a, np.float64) for a in arrays]
@@ -73,11 +75,14 @@ EAGER: Any = object()
 def autodiff(subject: Subject, f: Callable | None = None) -> tuple[list[np.ndarray], list[Any]]:
     """Return gradients and outputs by reverse-mode autodiff of f, or of a reference."""
     where = "near the given arguments" if subject.beside else "on the given arguments"
-    with blamed("autodiff of f" if f is None else "autodiff of reference=", where):
-        return _autodiff(subject, f)
+    name = "autodiff of f" if f is None else "autodiff of reference="
+    with blamed(name, where):
+        return _autodiff(subject, f, name)
 
 
-def _autodiff(subject: Subject, f: Callable | None) -> tuple[list[np.ndarray], list[Any]]:
+def _autodiff(
+    subject: Subject, f: Callable | None, name: str
+) -> tuple[list[np.ndarray], list[Any]]:
     program = subject.program
     call = caller(subject.problem, f)
 
@@ -90,12 +95,13 @@ def _autodiff(subject: Subject, f: Callable | None) -> tuple[list[np.ndarray], l
 
     inputs = program.variables, program.constants, program.cotangent
     with subject.scope():
-        if f is None and subject.autodiff_trace is not None:
-            traced = subject.autodiff_trace
-        else:
-            traced = trace(run, *inputs)
+        traced = subject.autodiff_trace if f is None else None
+        if traced is None:
+            traced, why = try_to_trace(run, *inputs)
             if f is None:
                 subject.autodiff_trace = traced
+            if why is not None:
+                subject.notes.append(f"{name} works outside of jit only ({told(why, 200)})")
         results = traced.run(*inputs)
     count = len(program.variables)
     values = [np.asarray(value) for value in results[count:]]  # an error of a callback shows here

@@ -14,6 +14,7 @@ from jaxnet.gradcheck.directions import (
     measure,
     measure_noise,
     random_directions,
+    rms,
 )
 from jaxnet.gradcheck.numeric import COARSER, FINER, LADDER, QUICK, SHIFTED, SINGLE, Ladder
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, worst_of
@@ -101,13 +102,23 @@ def probe(
 
 
 def probe_coordinates(
-    subject: Any, leaf: int, manual: np.ndarray, index: np.ndarray, seed: int, *, quick: bool
+    subject: Any,
+    leaf: int,
+    manual: np.ndarray,
+    index: np.ndarray,
+    seed: int,
+    *,
+    quick: bool,
+    least: float = 0.0,
 ) -> Findings:
-    """Differentiate numerically along coordinates of one leaf and judge every one of them."""
+    """Differentiate numerically along coordinates of one leaf and judge every one of them.
+
+    `least` is the length on which f changes, where it is known to be more than the leaf's scale.
+    """
     program = subject.program
     rng = np.random.default_rng([seed, leaf, 1])
     noise = measure_noise(random_directions(program, leaf, rng, 2), program.centre())
-    lines = coordinates(program, leaf, index)
+    lines = coordinates(program, leaf, index, least)
     if not quick:
         return settle(lines, manual, noise)
     first = settle(lines, manual, noise, QUICK, retry=False)
@@ -124,7 +135,7 @@ def _merge(whole: Findings, where: np.ndarray, part: Findings) -> None:
 
 
 def _differs(a: np.ndarray, b: np.ndarray, unit: float) -> bool:
-    size = np.sqrt(np.mean(b**2)) if b.size else 0.0
+    size = rms(b)
     return bool(np.any(abs(a - b) > 64 * unit * (abs(b) + size)))
 
 
@@ -162,7 +173,7 @@ def settle(
         near = abs(coarse.numeric - first.numeric[noisy]) <= coarse.bound + first.bound[noisy]
         keep = np.flatnonzero(better & near)
         if keep.size:
-            _merge(first, noisy[keep], _take(coarse, keep))
+            _merge(first, noisy[keep], some_lines(coarse, keep))
     _excuse_saturation(first, gradient, centre)
     # Neighbouring values as far apart as distant ones: an oscillation passes for noise.
     if noise > min(_TOO_NOISY * program.lowest_unit, 0.05) * first.magnitude:
@@ -195,7 +206,8 @@ def replace_first(ladder: Ladder, first: float) -> Ladder:
     return ladder._replace(first=first)
 
 
-def _take(found: Findings, which: np.ndarray) -> Findings:
+def some_lines(found: Findings, which: np.ndarray) -> Findings:
+    """Return the findings on some of the lines."""
     names = ("manual", "numeric", "bound", "jump", "state")
     parts = {name: getattr(found, name)[which] for name in names}
     return replace(found, lines=found.lines.take(which), **parts)
@@ -215,7 +227,7 @@ def _reconsider(first: Findings, where: np.ndarray, second: Findings) -> None:
             abs(second.numeric[row]), abs(second.manual[row]), 1e-300
         )
         if usable and sharp and (second.state[row] == PASS or resolves):
-            _merge(first, np.array([line]), _take(second, np.array([row])))
+            _merge(first, np.array([line]), some_lines(second, np.array([row])))
         elif first.jump[line] == 0 and second.jump[row] != 0:
             first.jump[line] = second.jump[row]
 
@@ -235,7 +247,7 @@ def _judge(
     state[~usable] = INCONCLUSIVE
     # One-sided derivatives at a kink are value ± jump/2.
     at_kink = usable & (found.jump != 0)
-    inside = abs(manual - found.value) <= bound + abs(found.jump) / 2 * (1 + 1e-6)
+    inside = abs(manual - found.value) <= bound + abs(found.jump) / 2
     state[at_kink & inside] = KINK
     magnitude = float(np.max(found.magnitude, initial=abs(centre)))
     return Findings(

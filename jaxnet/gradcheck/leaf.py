@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from jaxnet.gradcheck.case import BOTH_ZERO, ZERO, Case, norm, relative
-from jaxnet.gradcheck.dimensions import axis_sizes
-from jaxnet.gradcheck.directions import Directions
-from jaxnet.gradcheck.judge import FLAT, Findings, Settings, probe, probe_coordinates
-from jaxnet.gradcheck.locate import largest, locate, sites, worst_entry
+from jaxnet.gradcheck.cause import likely_cause
+from jaxnet.gradcheck.judge import Findings, Settings, probe, probe_coordinates
+from jaxnet.gradcheck.locate import largest, locate, opposed, sites, worst_entry
+from jaxnet.gradcheck.plain import plain_opinion
 from jaxnet.gradcheck.precision import sensitivity
 from jaxnet.gradcheck.report import (
     FAIL,
@@ -20,6 +20,9 @@ from jaxnet.gradcheck.report import (
     LeafReport,
     worst_of,
 )
+from jaxnet.gradcheck.resolution import Resolved, is_mixed, is_rounding, judge_zero, proven, resolve
+from jaxnet.gradcheck.slopes import judge_entries, without_differences
+from jaxnet.gradcheck.surrogate import on_purpose
 
 _RATIO = 1e-3  # difference to autodiff from which on it may be of nothing but rounding errors
 _UNSEEN = 1e-6  # relative difference to autodiff that must not go unjudged
@@ -43,15 +46,15 @@ def examine(
     if case.autodiff is not None and not np.isfinite(case.autodiff).all():
         notes.append(f"autodiff of f gives NaN or infinity in {leaf.path}: not compared")
         case.autodiff = None
-    if case.autodiff is not None:
-        base["versus_autodiff"] = relative(case.manual, case.autodiff)
+    ratio = None if case.autodiff is None else relative(case.manual, case.autodiff)
+    base["versus_autodiff"] = ratio
     findings, parts = _measure(case, settings)
     case.noise = findings.noise
-    base |= _zeros(case, findings, base.get("versus_autodiff"))
+    base |= _zeros(case, findings, ratio)
     verdict = findings.verdict
     kinked = findings.jump != 0
     kinks: tuple[str, ...] = ()
-    reason = None
+    located, reason = None, None
     if kinked.any() and verdict in (FAIL, KINK, PASS):
         kinks, unread = sites(case, findings)
         if unread:
@@ -59,29 +62,55 @@ def examine(
                 f"{leaf.path}: the kink is not located, it may hide in {unread}, which cannot "
                 f"be read"
             )
-        verdict = max(verdict, KINK, key=[PASS, KINK, INCONCLUSIVE, FAIL].index)
-        by_coordinate = not isinstance(findings.lines, Directions)
-        clear_failure = bool(np.any((findings.state == FAIL) & ~kinked))
-        if verdict == FAIL or not by_coordinate:
-            again = recheck(case.number) if recheck is not None else verdict
-            if again in (PASS, KINK) and not (clear_failure and by_coordinate):
-                verdict = KINK
-                notes.append(
-                    f"{leaf.path}: at a kink, where every slope between the one-sided ones is a "
-                    f"convention; right at a point nearby"
-                )
-            elif again == FAIL:
-                verdict = FAIL
-                reason = "a kink lies at this point, but the gradient is wrong beside it too"
-    extra = None
+        at_kink = judge_entries(case, findings, settings)
+        verdict, located, reason = at_kink.verdict, at_kink.entries, at_kink.reason
+        beside = recheck(case.number) if recheck is not None else PASS
+        if beside == FAIL and verdict != FAIL:
+            verdict, located = FAIL, None
+            reason = "a kink lies at this point, but the gradient is wrong beside it too"
+        elif beside == INCONCLUSIVE and verdict == KINK:
+            verdict, reason = INCONCLUSIVE, "a kink lies at this point, and noise hides f beside it"
+        elif verdict == KINK:
+            notes.append(
+                f"{leaf.path}: at a kink, where every slope between the one-sided ones is a "
+                f"convention{at_kink.extent}; right at a point nearby"
+            )
+        if case.differences()[at_kink.conventions].any():
+            notes.append(f"{leaf.path}: manual and autodiff differ by convention at a kink")
+        case = without_differences(case, at_kink.conventions)
     if verdict in (PASS, KINK):
-        verdict, extra, more = _arbitrate(case, findings, settings, verdict)
+        verdict, located, more = _arbitrate(case, findings, settings, verdict)
         notes += more
+    if verdict == FAIL and located is None and is_rounding(case, findings):
+        verdict = PASS
     if verdict == FAIL and (excuse := _excuse(case, findings)):
         verdict, reason = INCONCLUSIVE, excuse
+    resolved = Resolved()
+    undecided = verdict == INCONCLUSIVE and reason is None
+    if undecided and (zero := judge_zero(case, findings)):
+        resolved, verdict, reason = zero, zero.verdict, zero.reason
+        if zero.zero:
+            parts |= {"versus_numeric": 0.0, "numeric_zero": BOTH_ZERO, "bound": None}
+            if ratio is not None:
+                base |= {"versus_autodiff": 0.0, "autodiff_zero": BOTH_ZERO}
+    elif verdict == PASS or (undecided and is_mixed(case)):
+        resolved = resolve(case, findings)
+        verdict, reason = resolved.verdict, resolved.reason
+        if resolved.findings is not None:
+            findings = resolved.findings
+            parts |= _columns([findings])
+            case.length = float(np.max(findings.lines.norms()))
+            base |= _zeros(case, findings, ratio)
+        elif not proven(findings) and not resolved.zero:
+            parts |= dict.fromkeys(("versus_numeric", "numeric_zero", "bound"))
+            base |= {"versus_autodiff": ratio, "autodiff_zero": None}
     if verdict == FAIL:
-        located = extra or locate(case, findings, settings)
-        entry, reference = worst_entry(case, located)
+        by_opinion = resolved.opinion is not None
+        if by_opinion:
+            entry, reference = opposed(case, resolved)
+        else:
+            located = located or locate(case, findings, settings)
+            entry, reference = worst_entry(case, located)
         reason = reason or _who(case, findings)
         if case.omitted:
             reason = "no gradient was returned, which means zero: use argnums= to leave a leaf out"
@@ -91,18 +120,18 @@ def examine(
                 **parts,
                 verdict=FAIL,
                 worst=entry,
-                hint=_hint(case, reference, findings, dimensions),
+                hint=likely_cause(case, reference, None if by_opinion else findings, dimensions),
                 kinks=kinks,
                 reason=reason,
             ),
             notes,
             findings,
         )
-    if verdict == PASS and case.autodiff is None and _blind(findings):
-        verdict, reason = INCONCLUSIVE, "the noise of f hides its derivative: check in float64"
     if verdict == INCONCLUSIVE:
         reason = reason or _why(case, findings)
-        entry = worst_entry(case, extra)[0] if extra else None
+        entry = worst_entry(case, located)[0] if located else None
+        if resolved.entry is not None:
+            entry, _ = opposed(case, resolved)
         return (
             LeafReport(**base, **parts, verdict=verdict, kinks=kinks, reason=reason, worst=entry),
             notes,
@@ -130,25 +159,29 @@ def _measure(case: Case, settings: Settings) -> tuple[Findings, dict[str, Any]]:
             all_findings.append(sampled)
             if worst_of(sampled.verdict, findings.verdict) != findings.verdict:
                 findings = sampled
-    difference, bound, zero = findings.relative()
-    parts = {
+    return findings, _columns([findings, *(f for f in all_findings if f is not findings)])
+
+
+def _columns(found: list[Findings]) -> dict[str, Any]:
+    """Return what a report's line tells of the first findings, and counts of all."""
+    difference, bound, zero = found[0].relative()
+    return {
         "versus_numeric": difference,
         "numeric_zero": zero,
         "bound": bound,
-        "unresolved": int(sum(f.unresolved.sum() for f in all_findings)),
-        "lines": sum(len(f.lines) for f in all_findings),
+        "unresolved": int(sum(f.unresolved.sum() for f in found)),
+        "lines": sum(len(f.lines) for f in found),
     }
-    return findings, parts
 
 
 def _zeros(case: Case, findings: Findings, ratio: float | None) -> dict[str, Any]:
     """Say where autodiff is zero but for rounding: the ratio to it would be one of errors."""
     if case.autodiff is None or ratio is None or ratio <= _RATIO:
         both = ratio == 0 and not np.any(case.manual)
-        return {"autodiff_zero": BOTH_ZERO} if both else {}
+        return {"versus_autodiff": ratio, "autodiff_zero": BOTH_ZERO if both else None}
     exactly = not np.any(case.autodiff)
     if not exactly and not findings.vanishes(findings.lines.project(case.autodiff)):
-        return {}
+        return {"versus_autodiff": ratio, "autodiff_zero": None}
     if findings.vanishes(findings.manual) and not case.differences().any():
         return {"versus_autodiff": 0.0, "autodiff_zero": BOTH_ZERO}
     return {"versus_autodiff": 1.0, "autodiff_zero": ZERO}
@@ -165,7 +198,7 @@ def _arbitrate(
     found = probe_coordinates(
         case.subject, case.number, case.manual, index, settings.seed, quick=False
     )
-    if found.verdict == FAIL and not np.any(found.jump[found.state == FAIL]):
+    if found.verdict == FAIL:
         return FAIL, found, []
     refuted = abs(found.lines.project(case.autodiff) - found.numeric) > found.bound
     refuted &= (found.state == PASS) & (found.jump == 0)
@@ -192,16 +225,12 @@ def _excuse(case: Case, findings: Findings) -> str | None:
     program, tested = case.subject.program, case.subject.tested
     if case.omitted:
         return None
-    coarse = program.lowest_unit
-    if (
-        coarse > 1e3 * program.unit
-        and case.autodiff is not None
-        and relative(case.manual, case.autodiff) <= 8 * coarse
-    ):
-        return (
-            f"f rounds to {coarse:.0e} inside, so that its values are stairs: differences cannot "
-            f"tell; {tested} agrees with autodiff to that"
-        )
+    if case.coarse is not None:
+        second, name = case.autodiff, "autodiff"
+        if second is None and (opinion := plain_opinion(case.subject, case.number)):
+            second, name = opinion.gradient.reshape(case.manual.shape), "autodiff without its rules"
+        if second is not None and relative(case.manual, second) <= 8 * program.lowest_unit:
+            return f"{case.coarse}; {tested} agrees with {name} to that"
     changes = sensitivity(case.subject, case.number, case.manual)
     gap = abs(findings.manual - findings.numeric)[findings.state == FAIL]
     allowed = (findings.bound + 8 * findings.lines.weigh(changes))[findings.state == FAIL]
@@ -213,52 +242,17 @@ def _excuse(case: Case, findings: Findings) -> str | None:
     return None
 
 
-def _hint(
-    case: Case,
-    reference: np.ndarray | None,
-    findings: Findings,
-    dimensions: Mapping[str, int],
-) -> str | None:
-    from jaxnet.gradcheck.hints import hint
-
-    if reference is None or not np.isfinite(reference).all():
-        return None
-    parameter = np.asarray(case.subject.program.variables[case.number], np.float64)
-    bound = 64 * case.unit * float(np.max(abs(reference), initial=0.0))
-    if reference is not case.autodiff:
-        bound = max(bound, float(np.max(findings.bound)) / float(np.min(findings.lines.norms())))
-    return hint(
-        case.manual,
-        reference,
-        parameter=parameter,
-        dimensions=dict(dimensions),
-        bound=bound,
-        cotangent=_scalar_cotangent(case),
-        sizes=axis_sizes(case.subject),
-    )
-
-
-def _scalar_cotangent(case: Case) -> float | None:
-    """Return the cotangent of a scalar loss, which is known; None for random weights of outputs."""
-    cotangent = case.subject.program.cotangent
-    single = len(cotangent) == 1 and np.size(cotangent[0]) == 1
-    return float(np.ravel(cotangent[0])[0]) if single else None
-
-
 def _who(case: Case, findings: Findings) -> str:
     """Say which of the three stands alone."""
-    tested = case.subject.tested
+    tested, purpose = case.subject.tested, on_purpose(case, findings)
     if case.autodiff is None:
-        return f"the numeric derivative differs from {tested} of {case.leaf.path}"
+        return f"the numeric derivative differs from {tested} of {case.leaf.path}{purpose}"
     projected = findings.lines.project(case.autodiff)
     agrees = abs(projected - findings.numeric) <= findings.bound
     if agrees.all():
-        return f"autodiff and numeric agree, {tested} of {case.leaf.path} differs"
+        return f"autodiff and numeric agree, {tested} of {case.leaf.path} differs{purpose}"
     if not case.differences().any():
-        return (
-            "manual and autodiff agree, the numeric derivative differs: stop_gradient or a "
-            'straight-through estimator on purpose? then expected="surrogate"'
-        )
+        return f"manual and autodiff agree, the numeric derivative differs{purpose}"
     return "all three differ"
 
 
@@ -271,13 +265,6 @@ def _why(case: Case, findings: Findings) -> str:
         "the numeric derivative depends on the step at every scale: f oscillates, is noisy or "
         "jumps here; move the point, or smooth f"
     )
-
-
-def _blind(findings: Findings) -> bool:
-    """Whether no line resolves a derivative that could matter: a second opinion would be needed."""
-    if not findings.unresolved.all() or not np.any(findings.manual):
-        return False
-    return float(np.min(findings.bound)) > FLAT * findings.magnitude
 
 
 def _not_finite(

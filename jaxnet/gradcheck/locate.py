@@ -11,6 +11,7 @@ from jaxnet.gradcheck.judge import Findings, Settings, probe_coordinates
 from jaxnet.gradcheck.kinks import SignatureFunction, signature_function, sites_near
 from jaxnet.gradcheck.numeric import LADDER, SINGLE
 from jaxnet.gradcheck.report import FAIL, Entry
+from jaxnet.gradcheck.resolution import Resolved
 
 
 def locate(case: Case, findings: Findings, settings: Settings) -> Findings | None:
@@ -25,7 +26,13 @@ def locate(case: Case, findings: Findings, settings: Settings) -> Findings | Non
     else:
         index = _bisect(case, findings)
     return probe_coordinates(
-        case.subject, case.number, case.manual, index, settings.seed, quick=len(index) > 64
+        case.subject,
+        case.number,
+        case.manual,
+        index,
+        settings.seed,
+        quick=len(index) > 64,
+        least=case.length,
     )
 
 
@@ -84,6 +91,16 @@ def worst_entry(case: Case, located: Findings | None) -> tuple[Entry | None, np.
         off = ad is not None and abs(ad - (entry.numeric or 0)) > (entry.bound or 0)
         trusted = numeric if trusted is None or (off and numeric is not None) else trusted
     return entry, trusted
+
+
+def opposed(case: Case, resolved: Resolved) -> tuple[Entry | None, np.ndarray | None]:
+    """Return the entry at which an opinion without rules differs most, and that opinion."""
+    assert resolved.opinion is not None
+    flat = resolved.entry or 0
+    other = float(resolved.opinion.gradient[flat])
+    index = tuple(int(i) for i in np.unravel_index(flat, case.manual.shape))
+    entry = Entry(index, float(case.manual.ravel()[flat]), other, None, None)
+    return entry, resolved.opinion.gradient.reshape(case.manual.shape)
 
 
 def sites(case: Case, findings: Findings) -> tuple[tuple[str, ...], str]:

@@ -12,8 +12,8 @@ from jaxnet.gradcheck.sites import Found, named
 def _scan(walk, eqn, operands, moving, used, site, caller, found):
     body, consts = open_program(eqn.params["jaxpr"])
     # Stacked inputs and outputs have one axis more outside than inside.
-    per_step = _count(eqn.invars, body.invars, lambda outer, inner: outer.ndim != inner.ndim)
-    carried = _count(eqn.outvars, body.outvars, lambda outer, inner: outer.ndim == inner.ndim)
+    per_step = count_pairs(eqn.invars, body.invars, lambda outer, inner: outer.ndim != inner.ndim)
+    carried = count_pairs(eqn.outvars, body.outvars, lambda outer, inner: outer.ndim == inner.ndim)
     fixed = len(operands) - carried - per_step
     depends = [*moving[:fixed], *[True] * carried, *moving[fixed + carried :]]
     inner = Found()
@@ -113,7 +113,8 @@ def _cond(walk, eqn, operands, moving, used, site, caller, found):
     return results, [True] * len(results)
 
 
-def _count(outer, inner, condition) -> int:
+def count_pairs(outer, inner, condition) -> int:
+    """Count variables outside and inside of a loop whose types meet a condition."""
     return sum(condition(a.aval, b.aval) for a, b in zip(outer, inner, strict=True))
 
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.blame import blamed
+from jaxnet.gradcheck.directions import rms
 from jaxnet.gradcheck.gradients import autodiff, manual_gradient
+from jaxnet.gradcheck.plain import plain_opinion
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Entry, LeafReport
 from jaxnet.gradcheck.subject import Subject, caller
-from jaxnet.gradcheck.trace import trace
+from jaxnet.gradcheck.trace import trace, try_to_trace, walk
 
 _UNITS = 32  # rounding units by which a gradient in low precision may differ, by leaf and by entry
 
@@ -73,7 +75,7 @@ def _beside(subject: Subject, points: int = 4) -> Iterator[Subject]:
 def _larger(worst: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
     change = abs(np.reshape(new, old.shape) - old)
     # A tie moves the gradient by its own size: a kink, not a rounding error.
-    size = np.sqrt(np.mean(old**2)) if old.size else 0.0
+    size = rms(old)
     small = change <= 1e-6 * (abs(old) + size)
     return np.asarray(np.fmax(worst, np.where(small, change, 0.0)))
 
@@ -106,14 +108,16 @@ def compare_in_own_dtype(
     )
     notes = []
     oracle: list[Any] = manual
-    if not abs(value - true) <= 3e3 * unit * max(weights, abs(true)):
-        if "random_bits" in str(subject.program.traced.jaxpr):
-            if other is None:
-                return leaves, ["random draws differ between dtypes: own dtype not compared"]
-            oracle = other
-            notes.append("random draws differ between dtypes: own dtype compared with autodiff")
-        else:
-            notes.append(f"f in the arguments' own dtype is {value:.6g}, in float64 {true:.6g}")
+    if _draws_differ(subject):
+        words = (
+            "random draws differ between dtypes (a dropout mask is another in float64): own dtype"
+        )
+        if other is None:
+            return leaves, [f"{words} not compared"]
+        oracle = other
+        notes.append(f"{words} compared with autodiff")
+    elif not abs(value - true) <= 3e3 * unit * max(weights, abs(true)):
+        notes.append(f"f in the arguments' own dtype is {value:.6g}, in float64 {true:.6g}")
     # Without any rule by hand there is nothing to accuse: JAX rounds as f does.
     by_hand = subject.has_manual or "custom_" in str(subject.program.traced.jaxpr)
     names = [leaf.path for leaf in arguments.leaves]
@@ -124,8 +128,29 @@ def compare_in_own_dtype(
         got, want = low[number], oracle[number]
         rival = None if other is None or ad is None else (other[number], ad[number])
         dtype = arguments.leaves[number].dtype
-        result.append(_judge(leaf, got, want, rival, dtype, largest, notes, by_hand))
+        slack = _cancelled(subject, number, dtype) if leaf.numeric_zero else 0.0
+        result.append(_judge(leaf, got, want, rival, dtype, largest, slack, notes, by_hand))
     return result, notes
+
+
+_DRAWS = {"random_bits", "rng_bit_generator", "rng_uniform"}
+
+
+def _draws_differ(subject: Subject) -> bool:
+    """Whether f draws more or fewer random bits in float64: its draws are then other ones."""
+    drawn = _draws(subject.program.traced.jaxpr)
+    if not drawn:
+        return False
+    with jax.enable_x64(bool(_CONFIG.jax_enable_x64)):
+        arguments = subject.problem.arguments
+        variables = [jnp.asarray(leaf.value) for leaf in arguments.leaves]
+        own = trace(caller(subject.problem), variables, arguments.held())
+    return _draws(own.jaxpr) != drawn
+
+
+def _draws(program: Any) -> list[str]:
+    equations = [eqn for eqn in walk(program) if eqn.primitive.name in _DRAWS]
+    return [str(v.aval) for eqn in equations for v in eqn.outvars]
 
 
 _REMEDY = (
@@ -144,19 +169,26 @@ def _unjudged(leaves: list[LeafReport], reason: str) -> list[LeafReport]:
 
 def _rms(gradient: Any) -> float:
     whole = isinstance(gradient, np.ndarray) and gradient.size and np.isfinite(gradient).all()
-    return float(np.sqrt(np.mean(gradient**2))) if whole else 0.0
+    return rms(gradient) if whole else 0.0
 
 
-def _judge(leaf, got, want, rival, dtype, largest, notes, by_hand) -> LeafReport:
+def _cancelled(subject: Subject, number: int, dtype: Any) -> np.ndarray | float:
+    """Return what a gradient of zero is off by in a dtype: its terms cancel but for rounding."""
+    opinion = plain_opinion(subject, number)
+    coarser = float(jnp.finfo(dtype).eps) / float(np.finfo(subject.dtype).eps)
+    return 0.0 if opinion is None else coarser * opinion.error
+
+
+def _judge(leaf, got, want, rival, dtype, largest, slack, notes, by_hand) -> LeafReport:
     if leaf.verdict != PASS or dtype == np.float64:
         return leaf
     if not isinstance(got, np.ndarray) or not isinstance(want, np.ndarray) or not got.size:
         return leaf
     want = want.reshape(got.shape)
     unit = float(jnp.finfo(dtype).eps) / 2
-    size = float(np.sqrt(np.mean(want**2)))
+    size = rms(want)
     tiny = float(jnp.finfo(dtype).tiny)
-    limit = _UNITS * unit * (abs(want) + size) + 4 * tiny
+    limit = _UNITS * unit * (abs(want) + size) + 4 * tiny + np.resize(slack, got.shape)
     if size <= VANISHING * largest:
         # A true gradient of zero, such as a bias's before batchnorm, is a sum of terms that cancel:
         # its rounding is of their size, which is that of the other leaves, not of the sum.
@@ -166,7 +198,7 @@ def _judge(leaf, got, want, rival, dtype, largest, notes, by_hand) -> LeafReport
         lost = abs(rival[0].reshape(got.shape) - rival[1].reshape(got.shape))
         lost = np.where(np.isfinite(lost), lost, 0.0)
         # a rival that is off everywhere (other draws, other branch) is no measure
-        limit = limit + np.fmin(4 * (np.sqrt(np.mean(lost**2)) + lost), 0.1 * (abs(want) + size))
+        limit = limit + np.fmin(4 * (rms(lost) + lost), 0.1 * (abs(want) + size))
     over = ~(error <= limit)
     if not over.any():
         return leaf
@@ -224,9 +256,8 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
             return call(variables, constants)
 
         def run(function):
-            results = trace(function, variables, constants, weights).run(
-                variables, constants, weights
-            )
+            inputs = variables, constants, weights
+            results = try_to_trace(function, *inputs)[0].run(*inputs)
             return [np.asarray(x) for x in results]  # an error of a callback shows here
 
         count = len(variables)

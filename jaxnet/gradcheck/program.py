@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.gradcheck.blame import blamed
-from jaxnet.gradcheck.trace import Traced, bytes_per_evaluation, compiled, float_types
+from jaxnet.gradcheck.trace import Traced, bytes_per_evaluation, compiled, rounding_units
 
 CAPACITY = 4096  # points a call: a compiled loop does as many of them as are asked for
 ROWS = 16  # directions a call
@@ -41,8 +41,7 @@ class Program:
         self.cotangent: list[Any] = []
         self._centre: float | None = None
         self.values: list[np.ndarray] = []
-        lowest = {np.dtype(t) for t in float_types(traced)} | {self.dtype}
-        self.lowest_unit = max(float(jnp.finfo(t).eps) / 2 for t in lowest)
+        self.lowest_unit = max(self.unit, *rounding_units(traced))
         self._joint = sum(self.sizes) <= _JOINT
         each = bytes_per_evaluation(traced) + 8 * max(sum(self.sizes), 1)
         self.chunk = 1 << int(np.clip(min(_CACHE, memory) // each, 1, 256)).bit_length() - 1

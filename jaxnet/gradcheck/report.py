@@ -1,9 +1,11 @@
 """What a check found: a verdict, a line per leaf, the worst entry with its three values."""
 
-import json
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
+
+from jaxnet.terminal import printable
+from jaxnet.texts import to_json
 
 PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
 _WIDTH = 100  # columns of the text
@@ -93,7 +95,7 @@ class Report:
 
     def to_json(self, **settings: Any) -> str:
         """Return the report as JSON; NaN and infinities are strings."""
-        return json.dumps(_finite(self.to_dict()), **settings)
+        return to_json(self.to_dict(), spelled=True, **settings)
 
     def summary(self) -> str:
         """Return the verdict in one line."""
@@ -102,8 +104,40 @@ class Report:
         leaves = _plural(len(self.leaves), "leaf", "leaves")
         return f"gradcheck {self.verdict}{where} ({leaves}, seed {self.seed})"
 
+    def cause(self) -> str:
+        """Return in one line what keeps this report from PASS: a leaf and why, or a check.
+
+        Of several leaves it names the first in backward order, whose error the others may inherit.
+        """
+        bad = [leaf for leaf in self.leaves if leaf.verdict == self.verdict]
+        failed = [c for c in self.exact if c.outcome == "failed"]
+        if bad:
+            leaf = bad[-1]
+            sizes = [leaf.versus_autodiff, leaf.versus_numeric, _of_worst(leaf.worst)]
+            size = max((size for size in sizes if size is not None), default=0.0)
+            by = f" by {size:.0e}" if size else ""
+            what = {FAIL: f"wrong{by}", INCONCLUSIVE: "not proved"}.get(self.verdict, "all right")
+            more = f" (and of {len(bad) - 1} more)" if len(bad) > 1 else ""
+            why = leaf.hint or leaf.reason
+            return f"gradient of {leaf.path}{more} is {what}" + (f": {why}" if why else "")
+        if failed:
+            detail = f": {failed[0].detail}" if failed[0].detail else ""
+            return f"the check {failed[0].name!r} failed{detail}"
+        for where, other in [("second order", self.second_order), ("moved point", self.jittered)]:
+            if other is not None and other.verdict == self.verdict:
+                return f"{where}: {other.cause()}"
+        return next(iter(self.notes), self.verdict)
+
     def __str__(self) -> str:
-        return "\n".join(_text(self))
+        return printable("\n".join(_text(self)))
+
+
+def _of_worst(entry: Entry | None) -> float | None:
+    """Return the relative error of an entry, by the numeric derivative if there is one."""
+    reference = entry and (entry.autodiff if entry.numeric is None else entry.numeric)
+    if entry is None or not reference:
+        return None
+    return abs(entry.manual - reference) / abs(reference)
 
 
 def _plain(value: Any) -> Any:
@@ -111,16 +145,6 @@ def _plain(value: Any) -> Any:
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return str(value)
     return value
 
 

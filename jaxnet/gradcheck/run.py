@@ -26,12 +26,12 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     problem, arguments = subject.problem, subject.problem.arguments
     program = subject.program
     before = program.evaluations
-    notes = [*subject.notes, *arguments.notes]
     checks, verdict = [], PASS
     ad, ad_outputs, error = exact.try_autodiff(subject)
     second = None
     if problem.reference is not None:
         second, _ = autodiff(subject, problem.reference)
+    notes = [*subject.notes, *arguments.notes]
     complaints: dict[int, str] = {}
     if subject.has_manual:
         matched = _call_gradient(subject, notes)

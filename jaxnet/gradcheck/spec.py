@@ -67,6 +67,8 @@ def build_arguments(
     if not positional and not named:
         raise ConfigurationError('--args is empty: give one item an argument, "x=f64[3,4] key"')
     _demand_fit(function, name, positional, named)
+    if parameters is not None:  # a gradient by hand takes them in the function's order
+        named = {given: named[given] for given in parameters if given in named}
     return _by_position(function, len(positional), list(named)), (*positional, *named.values())
 
 

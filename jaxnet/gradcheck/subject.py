@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.arguments import Arguments
-from jaxnet.gradcheck.blame import name_and_text, told
+from jaxnet.gradcheck.blame import blamed, name_and_text, told
 from jaxnet.gradcheck.directions import scale
 from jaxnet.gradcheck.program import LoopProgram, Program
-from jaxnet.gradcheck.trace import Traced, trace
+from jaxnet.gradcheck.trace import Traced, Untraced, trace
 
 UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 UNTRACEABLE += (jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError)
@@ -65,8 +65,11 @@ class Subject:
     beside: bool = False  # not at the given arguments but near them
     notes: list[str] = field(default_factory=list)
     manual_trace: Any = None  # Traced, or EAGER for a gradient that cannot be
-    autodiff_trace: Traced | None = None
+    autodiff_trace: Traced | Untraced | None = None
     signature: list[Any] = field(default_factory=list)  # the branches of f, read once
+    plain: list[Any] = field(
+        default_factory=list
+    )  # the gradient without rules of its own, likewise
 
     @contextlib.contextmanager
     def scope(self):
@@ -89,7 +92,7 @@ class Subject:
         program = self.program.at_point(variables)
         with self.scope():
             program.values = [np.asarray(v) for v in program.outputs()]
-        return replace(self, program=program, notes=[], beside=True)
+        return replace(self, program=program, notes=[], beside=True, plain=[])
 
 
 def _scope(dtype: Any, standard: bool):
@@ -136,7 +139,8 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
                 raise ConfigurationError(
                     f"f raised {name} on the given arguments: {words}{also}"
                 ) from own
-    subject = _prepare(problem, np.float32, False)
+    with blamed("f", "when traced in float32"):
+        subject = _prepare(problem, np.float32, False)
     subject.notes.append(f"{why}: checked in float32 only, with coarser bounds")
     return subject
 

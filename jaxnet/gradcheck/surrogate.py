@@ -7,7 +7,37 @@ import numpy as np
 
 from jaxnet.gradcheck.case import Case, norm, relative
 from jaxnet.gradcheck.hints import hint
+from jaxnet.gradcheck.judge import Findings
+from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
+from jaxnet.gradcheck.trace import walk
+
+_STEPS = {"round", "floor", "ceil", "sign", "argmax", "argmin", "stop_gradient"}
+
+
+def on_purpose(case: Case, findings: Findings) -> str:
+    """Return a question to append where a gradient that fails may not be meant as a derivative."""
+    program = case.subject.program
+    question = "stop_gradient or a straight-through estimator on purpose? then "
+    flat = findings.vanishes(findings.numeric)
+    steps = not isinstance(program, LoopProgram) and any(map(_is_step, walk(program.traced.jaxpr)))
+    if case.autodiff is not None and not case.differences().any():
+        return f': {question}expected="surrogate"'
+    if case.autodiff is None and (flat or steps):
+        return f': {question}expected="surrogate"'
+    if flat and steps and case.subject.has_manual:
+        return (
+            f': {question}expected="surrogate", and reference= a function that JAX differentiates '
+            f"so, such as x + stop_gradient(f(x) - x)"
+        )
+    return ""
+
+
+def _is_step(eqn: Any) -> bool:
+    if eqn.primitive.name == "convert_element_type":
+        kinds = [np.dtype(v.aval.dtype).kind for v in (*eqn.invars, *eqn.outvars)]
+        return kinds in (["f", "i"], ["f", "u"], ["b", "f"])
+    return eqn.primitive.name in _STEPS
 
 
 def compare_with_autodiff(case: Case, dimensions: Mapping[str, int]) -> LeafReport:

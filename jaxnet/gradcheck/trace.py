@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
+from jaxnet.gradcheck.equations import value_of
+
 # Closures made anew for every check trace to the same text, and find their compiled code again; a
 # function changed in place traces to another, and never meets its stale code.
 _COMPILED: OrderedDict[Any, Callable] = OrderedDict()
@@ -35,7 +37,12 @@ class Traced(NamedTuple):
 
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate inside another program."""
-        return eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(inputs))
+        outputs = eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(inputs))
+        # A constant among the results is a literal of the program, and comes as a Python number.
+        return [
+            value_of(var) if isinstance(var, jex.Literal) else out
+            for out, var in zip(outputs, self.jaxpr.outvars, strict=True)
+        ]
 
     def run(self, *inputs: Any) -> list[Any]:
         """Evaluate, compiled."""
@@ -62,6 +69,30 @@ def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> Trace
     closed = jax.make_jaxpr(arrays_only)(*inputs)
     calls = tuple(_callbacks(closed.jaxpr))
     return Traced(closed.jaxpr, list(closed.consts), box[-1], _fingerprint(closed), calls)
+
+
+class Untraced(NamedTuple):
+    """A function that runs outside of jit only."""
+
+    function: Callable[..., tuple[list[Any], Any]]
+
+    def run(self, *inputs: Any) -> list[Any]:
+        """Evaluate, operation by operation."""
+        return self.function(*inputs)[0]
+
+
+def try_to_trace(
+    function: Callable[..., tuple[list[Any], Any]], *inputs: Any
+) -> tuple[Traced | Untraced, Exception | None]:
+    """Return what runs `function` at these shapes, and why it is not compiled, if so.
+
+    Some of JAX's own rules read the values of constants, such as the 0 from which a window is
+    summed, and find none in a trace.
+    """
+    try:
+        return trace(function, *inputs), None
+    except Exception as error:
+        return Untraced(function), error
 
 
 def _callbacks(jaxpr: Any) -> Iterator[int]:
@@ -124,14 +155,22 @@ def walk(jaxpr: Any) -> list[Any]:
     return equations
 
 
-def float_types(traced: Traced) -> set[np.dtype]:
-    """Return the floating-point dtypes in which the program computes."""
-    return {
-        np.dtype(v.aval.dtype)
-        for equation in walk(traced.jaxpr)
-        for v in equation.outvars
-        if hasattr(v.aval, "dtype") and jnp.issubdtype(v.aval.dtype, jnp.floating)
-    }
+def rounding_units(traced: Traced) -> set[float]:
+    """Return the rounding units in which the program computes, of numbers cut short too."""
+    units = {0.0}
+    for equation in walk(traced.jaxpr):
+        for v in equation.outvars:
+            if hasattr(v.aval, "dtype") and jnp.issubdtype(v.aval.dtype, jnp.floating):
+                units.add(unit_of(equation, v.aval.dtype))
+    return units
+
+
+def unit_of(equation: Any, dtype: Any) -> float:
+    """Return the unit to which an equation rounds its results of a dtype."""
+    unit = float(jnp.finfo(dtype).eps) / 2
+    if equation.primitive.name == "reduce_precision":
+        return max(unit, 2.0 ** -(equation.params["mantissa_bits"] + 1))
+    return unit
 
 
 def bytes_per_evaluation(traced: Traced) -> int:

@@ -14,8 +14,10 @@ from jaxtyping import Array, Float, ScalarLike
 
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
+from jaxnet.signatures import checked
 
 
+@checked
 def relu_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cache]:
     """out = max(x, 0); NaN stays NaN.
 
@@ -27,6 +29,7 @@ def relu_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cac
     return out, out
 
 
+@checked
 def relu_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout where out > 0, else 0.
 
@@ -36,6 +39,7 @@ def relu_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*
     return jnp.where(cache > 0, dout, 0)
 
 
+@checked
 def leaky_relu_forward(
     x: Float[Array, "*shape"], *, negative_slope: ScalarLike = 0.01
 ) -> tuple[Float[Array, "*shape"], Cache]:
@@ -50,6 +54,7 @@ def leaky_relu_forward(
     return out, (out, slope)
 
 
+@checked
 def leaky_relu_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout where out > 0, else negative_slope·dout; at x = 0 the derivative is the slope.
 
@@ -59,28 +64,33 @@ def leaky_relu_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Arr
     return jnp.where(out > 0, dout, slope * dout)
 
 
+@checked
 def tanh_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cache]:
     """out = tanh(x)."""
     out = jnp.tanh(x)
     return out, out
 
 
+@checked
 def tanh_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout·(1 − out²). LeCun et al. 1998, "Efficient BackProp"."""
     return dout * (1 - cache * cache)
 
 
+@checked
 def sigmoid_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cache]:
     """out = 1 / (1 + e^−x)."""
     out = jax.nn.sigmoid(x)
     return out, out
 
 
+@checked
 def sigmoid_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout·out·(1 − out). CS231n notes, "Backpropagation", sigmoid example."""
     return dout * cache * (1 - cache)
 
 
+@checked
 def gelu_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cache]:
     """out = x·Φ(x), with Φ(x) = ½·erfc(−x/√2) the standard normal distribution function.
 
@@ -90,6 +100,7 @@ def gelu_forward(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Cac
     return x * _normal_cdf(x), x
 
 
+@checked
 def gelu_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout·(Φ(x) + x·φ(x)), with φ(x) = e^(−x²/2)/√(2π). Hendrycks and Gimpel 2016."""
     x = cache
@@ -110,6 +121,7 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+@checked
 def activation(name: str, **settings: ScalarLike) -> Layer:
     """Return the activation of that name in `ACTIVATIONS` as a layer."""
     if name not in ACTIVATIONS:
@@ -125,11 +137,13 @@ def activation(name: str, **settings: ScalarLike) -> Layer:
     return Layer(name, init_nothing, forward, backward)
 
 
+@checked
 def relu() -> Layer:
     """Return the layer max(x, 0)."""
     return activation("relu")
 
 
+@checked
 def leaky_relu(negative_slope: ScalarLike = 0.01) -> Layer:
     """Return the layer max(x, negative_slope·x)."""
     if isinstance(negative_slope, int | float) and negative_slope < 0:
@@ -140,16 +154,19 @@ def leaky_relu(negative_slope: ScalarLike = 0.01) -> Layer:
     return activation("leaky_relu", negative_slope=negative_slope)
 
 
+@checked
 def tanh() -> Layer:
     """Return the layer tanh(x)."""
     return activation("tanh")
 
 
+@checked
 def sigmoid() -> Layer:
     """Return the layer 1 / (1 + e^−x)."""
     return activation("sigmoid")
 
 
+@checked
 def gelu() -> Layer:
     """Return the layer x·Φ(x)."""
     return activation("gelu")

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
-from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.checks import one_of, whole
+from jaxnet.errors import ConfigurationError
 from jaxnet.layers.draws import by_rows
 from jaxnet.layers.first_units import first_units_forward
-from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
+from jaxnet.layers.layer import MOST, Cache, Layer, Shape, Tree, as_dtype
 from jaxnet.layers.products import product, product_of_inputs, sum_of_rows, transposed_product
+from jaxnet.signatures import checked
 
 
+@checked
 def affine_forward(
     x: Float[Array, "batch *features"],
     w: Float[Array, "inputs outputs"],
@@ -43,6 +46,7 @@ def _forward(
     return multiply(_rows(x), w) + b[None, :], (x, w)
 
 
+@checked
 def affine_backward(
     dout: Float[Array, "batch outputs"], cache: Cache
 ) -> tuple[
@@ -70,6 +74,7 @@ INITIALIZERS = {  # the variance of a weight
 }
 
 
+@checked
 def affine(
     outputs: int,
     *,
@@ -92,8 +97,8 @@ def affine(
 
     `of_inputs` says that x are a network's inputs: networks that train side by side may share them.
     """
-    if init not in INITIALIZERS:
-        raise ConfigurationError(unknown("initializer", init, INITIALIZERS))
+    one_of("init", init, INITIALIZERS)
+    outputs = whole("outputs", outputs, 1, MOST)
 
     def initialize(key: PRNGKeyArray, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         inputs = math.prod(input_shape)

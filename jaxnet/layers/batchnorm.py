@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.layers.layer import Layer, Shape, Tree, as_dtype, feature_count
+from jaxnet.signatures import checked
 
 
 @jax.tree_util.register_dataclass
@@ -22,6 +23,7 @@ class BatchnormCache:
     train: bool = field(metadata={"static": True})
 
 
+@checked
 def batchnorm_forward(
     x: Float[Array, "batch features"],
     scale: Float[Array, " features"],
@@ -64,6 +66,7 @@ def batchnorm_forward(
     return out, cache, (running_mean, running_variance)
 
 
+@checked
 def batchnorm_backward(
     dout: Float[Array, "batch features"], cache: BatchnormCache
 ) -> tuple[Float[Array, "batch features"], Float[Array, " features"], Float[Array, " features"]]:
@@ -82,6 +85,7 @@ def batchnorm_backward(
     return dx, dscale, dshift
 
 
+@checked
 def batchnorm(
     momentum: ScalarLike = 0.9, eps: ScalarLike = 1e-5, *, dtype: DTypeLike = jnp.float32
 ) -> Layer:

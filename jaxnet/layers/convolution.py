@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
-from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.checks import one_of, whole
+from jaxnet.errors import ConfigurationError
 from jaxnet.layers.affine import INITIALIZERS
 from jaxnet.layers.correlation import correlate, correlate_inputs, correlate_weights
 from jaxnet.layers.draws import by_rows
-from jaxnet.layers.layer import Layer, Shape, Tree, as_dtype
+from jaxnet.layers.layer import MOST, Layer, Shape, Tree, as_dtype
 from jaxnet.layers.windows import Padding, Size, Windows, pair, windows
+from jaxnet.signatures import checked
 
 
 class Conv2dCache(NamedTuple):
@@ -24,6 +26,7 @@ class Conv2dCache(NamedTuple):
     where: Windows
 
 
+@checked
 def conv2d_forward(
     x: Float[Array, "batch height width inputs"],
     w: Float[Array, "rows columns inputs outputs"],
@@ -56,6 +59,7 @@ def conv2d_forward(
     return correlate(x, w, where) + b[None, None, None, :], Conv2dCache(x, w, where)
 
 
+@checked
 def conv2d_backward(
     dout: Float[Array, "batch out_height out_width outputs"], cache: Conv2dCache
 ) -> tuple[
@@ -73,6 +77,7 @@ def conv2d_backward(
     return dx, dw, dout.sum(axis=(0, 1, 2))
 
 
+@checked
 def conv2d(
     outputs: int,
     kernel: Size,
@@ -88,8 +93,8 @@ def conv2d(
     The deviation is scale·gain(init) as of `jaxnet.layers.affine`, where one output has
     rows·columns·inputs inputs, and one input goes into rows·columns·outputs outputs.
     """
-    if init not in INITIALIZERS:
-        raise ConfigurationError(unknown("initializer", init, INITIALIZERS))
+    one_of("init", init, INITIALIZERS)
+    outputs = whole("outputs", outputs, 1, MOST)
     rows, columns = pair("conv2d", "kernel", kernel)
 
     def initialize(key: PRNGKeyArray, input_shape: Shape) -> tuple[Tree, Tree, Shape]:

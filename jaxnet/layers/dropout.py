@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.draws import by_rows
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
+from jaxnet.signatures import checked
 
 
+@checked
 def dropout_forward(
     x: Float[Array, "*shape"], rate: ScalarLike, key: PRNGKeyArray | None, *, train: bool
 ) -> tuple[Float[Array, "*shape"], Cache]:
@@ -37,6 +39,7 @@ def dropout_forward(
     return jnp.where(keep, x / survival, 0), (keep, survival)
 
 
+@checked
 def dropout_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array, "*shape"]:
     """dx = dout/(1 − rate) where kept, else 0. Srivastava et al. 2014."""
     if cache is None:
@@ -45,6 +48,7 @@ def dropout_backward(dout: Float[Array, "*shape"], cache: Cache) -> Float[Array,
     return jnp.where(keep, dout / survival, 0)
 
 
+@checked
 def dropout(rate: ScalarLike) -> Layer:
     """Return dropout as a layer; `rate`, the probability to drop, may be traced."""
     if isinstance(rate, int | float) and not 0 <= rate <= 1:

@@ -5,8 +5,10 @@ from jax import lax
 from jaxtyping import Array, Float, ScalarLike
 
 from jaxnet.layers.layer import Cache, Layer, init_nothing
+from jaxnet.signatures import checked
 
 
+@checked
 def first_units_forward(
     x: Float[Array, "*batch units"], width: ScalarLike
 ) -> tuple[Float[Array, "*batch units"], Cache]:
@@ -21,6 +23,7 @@ def first_units_forward(
     return jnp.where(unit < width, x, 0), width
 
 
+@checked
 def first_units_backward(
     dout: Float[Array, "*batch units"], cache: Cache
 ) -> Float[Array, "*batch units"]:
@@ -28,6 +31,7 @@ def first_units_backward(
     return first_units_forward(dout, cache)[0]
 
 
+@checked
 def first_units(width: ScalarLike) -> Layer:
     """Return the layer that keeps the first `width` units; `width` may be traced.
 

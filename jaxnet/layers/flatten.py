@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnet.layers.layer import Layer, Shape, Tree
+from jaxnet.signatures import checked
 
 
 @jax.tree_util.register_static
@@ -18,6 +19,7 @@ class FlattenCache:
     shape: tuple[int, ...]
 
 
+@checked
 def flatten_forward(
     x: Float[Array, "batch *features"],
 ) -> tuple[Float[Array, "batch inputs"], FlattenCache]:
@@ -30,6 +32,7 @@ def flatten_forward(
     return x.reshape(x.shape[0], math.prod(x.shape[1:])), FlattenCache(x.shape[1:])
 
 
+@checked
 def flatten_backward(
     dout: Float[Array, "batch inputs"], cache: FlattenCache
 ) -> Float[Array, "batch *features"]:
@@ -37,6 +40,7 @@ def flatten_backward(
     return jnp.reshape(dout, (dout.shape[0], *cache.shape))
 
 
+@checked
 def flatten() -> Layer:
     """Return `flatten_forward` as a layer. `affine` flattens its input by itself."""
 

@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
+from jaxnet.signatures import checked
 
 
+@checked
 def group_norm_forward(
     x: Float[Array, "batch *image channels"],
     scale: Float[Array, " channels"],
@@ -39,6 +41,7 @@ def group_norm_forward(
     return out, (normalized, inverse_deviation, scale)
 
 
+@checked
 def group_norm_backward(
     dout: Float[Array, "batch *image channels"], cache: Cache
 ) -> tuple[
@@ -77,6 +80,7 @@ def _check(groups: int, channels: int) -> None:
         )
 
 
+@checked
 def group_norm(groups: int, eps: ScalarLike = 1e-5, *, dtype: DTypeLike = jnp.float32) -> Layer:
     """Return it as a layer: scale starts at 1, shift at 0, one of each a channel."""
 

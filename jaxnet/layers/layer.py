@@ -8,6 +8,7 @@ from jaxtyping import Array, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError
 
+MOST = 2**31 - 1  # features of a layer: sizes of arrays
 Shape = tuple[int, ...]
 Tree = dict[str, Any]  # parameters or state: nested dicts of arrays, nothing else
 Cache = Any  # what backward needs from forward: any pytree of arrays

@@ -7,8 +7,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype, feature_count
+from jaxnet.signatures import checked
 
 
+@checked
 def layernorm_forward(
     x: Float[Array, "batch features"],
     scale: Float[Array, " features"],
@@ -35,6 +37,7 @@ def layernorm_forward(
     return out, (normalized, inverse_deviation, scale, width)
 
 
+@checked
 def layernorm_backward(
     dout: Float[Array, "batch features"], cache: Cache
 ) -> tuple[Float[Array, "batch features"], Float[Array, " features"], Float[Array, " features"]]:
@@ -63,6 +66,7 @@ def _mean(x: Array, width: ScalarLike | None) -> Array:
     return x.sum(axis=1, keepdims=True) / as_dtype(width, x)
 
 
+@checked
 def layernorm(
     eps: ScalarLike = 1e-5, *, width: ScalarLike | None = None, dtype: DTypeLike = jnp.float32
 ) -> Layer:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Layer, Shape, Tree
 from jaxnet.layers.windows import Padding, Size, Windows, windows
+from jaxnet.signatures import checked
 
 
 class MaxPoolCache(NamedTuple):
@@ -27,6 +28,7 @@ class MaxPoolCache(NamedTuple):
     where: Windows
 
 
+@checked
 def max_pool_forward(
     x: Float[Array, "batch height width channels"],
     *,
@@ -62,6 +64,7 @@ def _first_maximum(x: Array, where: Windows, axis: int) -> tuple[Array, Array]:
     return best, winner
 
 
+@checked
 def max_pool_backward(
     dout: Float[Array, "batch out_height out_width channels"], cache: MaxPoolCache
 ) -> Float[Array, "batch height width channels"]:
@@ -74,6 +77,7 @@ def max_pool_backward(
     return where.spread([jnp.where(column == j, of_rows, 0) for j in range(where.size[1])], 1)
 
 
+@checked
 def average_pool_forward(
     x: Float[Array, "batch height width channels"],
     *,
@@ -96,6 +100,7 @@ def average_pool_forward(
     return total * _shares(where, total), where
 
 
+@checked
 def average_pool_backward(
     dout: Float[Array, "batch out_height out_width channels"], cache: Windows
 ) -> Float[Array, "batch height width channels"]:
@@ -134,6 +139,7 @@ def _pool_windows(
     return where
 
 
+@checked
 def global_average_pool_forward(
     x: Float[Array, "batch height width channels"],
 ) -> tuple[Float[Array, "batch channels"], Windows]:
@@ -147,6 +153,7 @@ def global_average_pool_forward(
     return x.mean(axis=(1, 2)), where
 
 
+@checked
 def global_average_pool_backward(
     dout: Float[Array, "batch channels"], cache: Windows
 ) -> Float[Array, "batch height width channels"]:
@@ -156,6 +163,7 @@ def global_average_pool_backward(
     return jnp.broadcast_to(share[:, None, None, :], (dout.shape[0], height, width, dout.shape[1]))
 
 
+@checked
 def max_pool(window: Size = 2, stride: Size | None = None, padding: Padding = "valid") -> Layer:
     """Return `max_pool_forward` as a layer."""
 
@@ -170,6 +178,7 @@ def max_pool(window: Size = 2, stride: Size | None = None, padding: Padding = "v
     return Layer("max_pool", init, forward, backward)
 
 
+@checked
 def average_pool(window: Size = 2, stride: Size | None = None, padding: Padding = "valid") -> Layer:
     """Return `average_pool_forward` as a layer."""
 
@@ -184,6 +193,7 @@ def average_pool(window: Size = 2, stride: Size | None = None, padding: Padding 
     return Layer("average_pool", init, forward, backward)
 
 
+@checked
 def global_average_pool() -> Layer:
     """Return `global_average_pool_forward` as a layer: images in, [batch, channels] out."""
 

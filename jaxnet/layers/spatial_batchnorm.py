@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 from jaxnet.layers.batchnorm import BatchnormCache, batchnorm, batchnorm_backward, batchnorm_forward
 from jaxnet.layers.layer import Layer, Shape, Tree
 from jaxnet.layers.windows import windows
+from jaxnet.signatures import checked
 
 
+@checked
 def spatial_batchnorm_forward(
     x: Float[Array, "batch *image channels"],
     scale: Float[Array, " channels"],
@@ -47,6 +49,7 @@ def spatial_batchnorm_forward(
     return out.reshape(x.shape), cache, running
 
 
+@checked
 def spatial_batchnorm_backward(
     dout: Float[Array, "batch *image channels"], cache: BatchnormCache
 ) -> tuple[
@@ -61,6 +64,7 @@ def _rows(x: Array) -> Array:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+@checked
 def spatial_batchnorm(
     momentum: ScalarLike = 0.9, eps: ScalarLike = 1e-5, *, dtype: DTypeLike = jnp.float32
 ) -> Layer:

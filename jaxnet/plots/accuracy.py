@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.plots.axis import MOST_CELLS, Axis, Column, check_lengths, make_axis, scale
+from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 
 BEST = "best validation accuracy"
 
 
+@checked
 def accuracy_map(
     x_name: str,
     x_values: Column,
@@ -46,6 +48,7 @@ def accuracy_map(
     return _pair_grid([pair], title, label)
 
 
+@checked
 def accuracy_over_pairs(
     columns: Mapping[str, Column],
     accuracy: Column,
@@ -107,7 +110,7 @@ def _checked(
     columns: Mapping[str, Column], accuracy: Column, diverged: Column
 ) -> tuple[np.ndarray, np.ndarray]:
     check_lengths({**columns, "accuracy": accuracy, "diverged": diverged})
-    return np.asarray(accuracy, np.float64), np.asarray(diverged, bool)
+    return as_numbers("accuracy", accuracy), as_numbers("diverged", diverged, bool)
 
 
 def _pair_grid(pairs: Sequence[_Pair], title: str, label: str) -> Figure:

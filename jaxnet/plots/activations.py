@@ -5,10 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxnet.checks import whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, ORANGE, set_title
+from jaxnet.signatures import checked
+
+_MOST_BINS = 10_000  # more than a screen has columns
 
 
+@checked
 def activation_histograms(
     activations: Sequence[np.ndarray], *, title: str = "", bins: int = 50
 ) -> Figure:
@@ -20,6 +25,7 @@ def activation_histograms(
     """
     if not activations:
         raise ConfigurationError("expected the outputs of at least one layer, got none")
+    bins = whole("bins", bins, 1, _MOST_BINS)
     flat = [np.asarray(layer, np.float64).ravel() for layer in activations]
     finite = [layer[np.isfinite(layer)] for layer in flat]
     for i, layer in enumerate(finite):

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from jaxnet.checks import shown
 from jaxnet.errors import ConfigurationError
 
 Column = Sequence[Any] | np.ndarray
@@ -79,10 +80,25 @@ def _text(value: Any, digits: int) -> str:
 
 def check_lengths(columns: Mapping[str, Column]) -> None:
     """Raise ConfigurationError unless every column has one entry a run, and there is a run."""
+    for name, values in columns.items():
+        if getattr(values, "ndim", 1) == 0:
+            raise ConfigurationError(f"{name}: expected a list of values, got {shown(values)}")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         got = ", ".join(f"{name}: {n}" for name, n in lengths.items())
         raise ConfigurationError(f"expected one value per configuration in each column, got {got}")
+
+
+def as_numbers(name: str, column: Column, dtype: type = np.float64) -> np.ndarray:
+    """Return a column as an array of one dtype; ConfigurationError for texts and ragged lists."""
+    try:
+        if isinstance(column, str | bytes):
+            raise ValueError("a text")
+        return np.asarray(column, dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigurationError(
+            f"{name}: expected numbers, one each, got {shown(column)}"
+        ) from None
 
 
 def scale(axes: Axes, side: Literal["x", "y"], axis: Axis) -> None:

@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import set_title
+from jaxnet.signatures import checked
 from jaxnet.sweeps.record import History
 
 LINES, MARKERS = ("-", "--", "-.", ":"), "osD^vPp*"
 COLOURS = colormaps["tab10"]
 
 
+@checked
 def optimizer_comparison(runs: Mapping[str, History], *, title: str = "") -> Figure:
     """Draw the histories of several runs, by name: loss, training and validation accuracy.
 

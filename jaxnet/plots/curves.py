@@ -5,8 +5,10 @@ from jaxtyping import Num
 from matplotlib.figure import Figure
 
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 
 
+@checked
 def learning_curves(
     steps: Num[np.ndarray, " recorded"],
     loss: Num[np.ndarray, " recorded"],

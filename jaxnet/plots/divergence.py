@@ -6,14 +6,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from jaxnet.plots.axis import MOST_CELLS, Axis, Column, check_lengths, make_axis, scale
+from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 
 # Darker is more, in greyscale too.
 SHARES = LinearSegmentedColormap.from_list("diverged", ["#F4F4F4", "#F5B98A", ORANGE])
 
 
+@checked
 def diverging_map(
     x_name: str,
     x_values: Column,
@@ -34,8 +36,12 @@ def diverging_map(
     """
     columns = {x_name: x_values, y_name: y_values, "diverged": diverged}
     check_lengths(columns if steps is None else {**columns, "steps": steps})
-    x, y, bad = make_axis(x_name, x_values), make_axis(y_name, y_values), np.asarray(diverged, bool)
-    ended = None if steps is None else np.asarray(steps, np.float64)
+    x, y, bad = (
+        make_axis(x_name, x_values),
+        make_axis(y_name, y_values),
+        as_numbers("diverged", diverged, bool),
+    )
+    ended = None if steps is None else as_numbers("steps", steps)
     if max(len(x.levels), len(y.levels)) > MOST_CELLS:
         figure = Figure(figsize=(6, 4.2), layout="constrained")
         axes = figure.subplots()

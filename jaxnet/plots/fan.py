@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 
 
+@checked
 def learning_fan(
     steps: Num[np.ndarray, " points"],
     values: Num[np.ndarray, "runs points"],

@@ -9,10 +9,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.plots.axis import Axis, Column, check_lengths, make_axis
+from jaxnet.plots.axis import Axis, Column, as_numbers, check_lengths, make_axis
 from jaxnet.plots.style import COLOURS, GREY, ORANGE, set_title
+from jaxnet.signatures import checked
 
 
+@checked
 def parallel_coordinates(
     columns: Mapping[str, Column],
     accuracy: Column,
@@ -32,7 +34,7 @@ def parallel_coordinates(
     if not columns:
         raise ConfigurationError("expected at least one hyperparameter, got none")
     axes_of = [make_axis(name, values) for name, values in columns.items()]
-    heights, bad = np.asarray(accuracy, np.float64), np.asarray(diverged, bool)
+    heights, bad = as_numbers("accuracy", accuracy), as_numbers("diverged", diverged, bool)
     bad = bad | ~np.isfinite(heights)
     low, high = (heights[~bad].min(), heights[~bad].max()) if (~bad).any() else (0.0, 1.0)
     norm = Normalize(low, high if high > low else low + 1)

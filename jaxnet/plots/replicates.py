@@ -11,14 +11,16 @@ from matplotlib.transforms import Transform, offset_copy
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.intervals import mean_interval
-from jaxnet.plots.axis import MOST_CELLS, Axis, Column, check_lengths, make_axis, scale
+from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 
 MARKERS, LINES = "osD^vPp*", ("-", "--", "-.", ":")
 APART = 10  # points between two series at one value; the single runs stand halfway
 HEIGHT, ROW = 3.4, 0.18  # inches, of the means and of a row for the diverged of one series
 
 
+@checked
 def replicate_means(
     name: str,
     values: Column,
@@ -43,7 +45,7 @@ def replicate_means(
     """
     columns = {name: values, "accuracy": accuracy, "diverged": diverged}
     check_lengths(columns if series is None else {**columns, series[0]: series[1]})
-    heights, bad = np.asarray(accuracy, np.float64), np.asarray(diverged, bool)
+    heights, bad = as_numbers("accuracy", accuracy), as_numbers("diverged", diverged, bool)
     x = make_axis(name, values, even=0)
     lines = make_axis(*(series or ("", [""] * len(bad))))
     if (count := len(lines.levels)) > len(MARKERS):

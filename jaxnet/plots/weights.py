@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import set_title
+from jaxnet.signatures import checked
 
 
+@checked
 def weight_images(
     weights: Float[np.ndarray, "inputs units"],
     image_shape: tuple[int, int, int],

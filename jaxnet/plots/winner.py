@@ -8,11 +8,13 @@ from matplotlib.figure import Figure
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
+from jaxnet.signatures import checked
 from jaxnet.sweeps.replicates import Replicates, within_noise
 
 MOST = 12
 
 
+@checked
 def winner_reliability(
     settings: Sequence[Replicates],
     names: Sequence[str],

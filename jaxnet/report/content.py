@@ -1,6 +1,5 @@
 """What the report shows of one run, as plain lists, numbers and texts for the page to draw."""
 
-import json
 import math
 import shlex
 from typing import Any
@@ -15,6 +14,7 @@ from jaxnet.report.pictures import first_layer, tiles
 from jaxnet.report.recorded import Recorded
 from jaxnet.sweeps.replicates import Replicates, within_noise
 from jaxnet.sweeps.rows import OUTCOME_COLUMNS, Row, rank
+from jaxnet.texts import to_json
 
 MOST_CURVES = 300  # more are a smear
 MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all
@@ -95,7 +95,13 @@ def _findings(run: Recorded) -> list[dict[str, str]]:
     if len(run.rows) > 1:
         found += diagnose_rows(run.settings, run.axes, validation=run.validation, noise=run.noise)
     row = run.best or run.rows[0]
-    found += diagnose_row(row, classes=run.classes, layers=run.layers, validation=run.validation)
+    found += diagnose_row(
+        row,
+        classes=run.classes,
+        layers=run.layers,
+        validation=run.validation,
+        label_shifts=run.label_shifts,
+    )
     return [finding.to_dict() for finding in found]
 
 
@@ -292,7 +298,7 @@ def _again(run: Recorded) -> dict[str, Any]:
     return {
         "command": shlex.join(words),
         "config": f"jaxnet sweep {run.folder.name}/config.json --out AGAIN",
-        "job": json.dumps(run.config.get("job"), indent=1),
+        "job": to_json(run.config.get("job"), indent=1),
         "versions": run.config.get("versions", {}),
         "machine": run.config.get("machine", {}),
         "data": run.config.get("data", {}),

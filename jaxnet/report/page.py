@@ -3,7 +3,6 @@
 import base64
 import gzip
 import html
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -11,9 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxnet.errors import ConfigurationError, RunFolderError
+from jaxnet.files import write_whole
 from jaxnet.report.content import content
 from jaxnet.report.recorded import read_run
+from jaxnet.signatures import checked
 from jaxnet.sweeps.rows import Row
+from jaxnet.texts import to_json
 
 REPORT = "report.html"
 
@@ -23,6 +25,7 @@ def available() -> bool:
     return find_spec("plotly") is not None
 
 
+@checked
 def write_report(
     runs: Sequence[Path | str], out: Path | str | None = None, *, rows: Sequence[Row] | None = None
 ) -> Path:
@@ -45,17 +48,15 @@ def write_report(
     where = Path(out or (Path(runs[0]) / REPORT if len(runs) == 1 else REPORT))
     title = " and ".join(run.name for run in read) if len(read) < 4 else f"{len(read)} runs"
     page = _page(f"jaxnet: {title}", [content(run) for run in read])
-    partial = where.with_name(where.name + ".partial")
     try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(where)
+        write_whole(where, page.encode("utf-8"))
     except OSError as error:
         raise RunFolderError(f"cannot write {where}: {error}") from error
     return where
 
 
 def _page(title: str, runs: list[dict]) -> str:
-    data = json.dumps({"title": title, "runs": runs}, separators=(",", ":"), allow_nan=False)
+    data = to_json({"title": title, "runs": runs}, separators=(",", ":"))
     parts = {
         "TITLE": html.escape(title),
         "STYLE": _asset("report.css"),

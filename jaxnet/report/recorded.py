@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxnet.data import load
-from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
+from jaxnet.data.splits import LabelShift
+from jaxnet.errors import DataError, JaxnetError, RunFolderError
 from jaxnet.network import Network
-from jaxnet.sweeps.folder import CONFIG, JUDGED, LAYERS, read_config, read_summary
-from jaxnet.sweeps.identity import identify
-from jaxnet.sweeps.job import read_job
+from jaxnet.sweeps.folder import DATABASE, JUDGED, LAYERS, read_config, read_summary
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.results import middle_row, network_file
+from jaxnet.sweeps.rowids import rows_of
 from jaxnet.sweeps.rows import Row, swept
-from jaxnet.sweeps.store import Result, read_store
+from jaxnet.sweeps.store import read_store
 from jaxnet.tensors import read_metadata
 from jaxnet.texts import parse_json
 
@@ -89,6 +89,13 @@ class Recorded:
         return count if isinstance(count, int) and count > 0 else None
 
     @property
+    def label_shifts(self) -> dict[str, LabelShift]:
+        """How far the labels of "validation" and of "test" are from those trained on."""
+        parts = self.config.get("label_shifts", {})
+        found = {part: LabelShift.from_dict(shift) for part, shift in parts.items()}
+        return {part: shift for part, shift in found.items() if shift is not None}
+
+    @property
     def noise(self) -> str | None:
         """A sentence if the winner's lead may be noise."""
         if "noise" in self.summary:
@@ -123,16 +130,13 @@ def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
     """
     folder = Path(folder)
     config = read_config(folder)
-    results, rungs, places = [], {}, {}
+    rungs = {}
     if rows is None or config["job"].get("halving"):
-        results, rungs = read_store(folder / "sweep.db")
-        places = _places(folder, results)
-    if rows is None:
-        outcomes = ((*places[r.key], r) for r in results if r.key in places)
-        rows = [
-            Row(i, r.settings, r.outcome, name)
-            for i, name, r in sorted(outcomes, key=lambda o: o[0])
-        ]
+        stored = read_store(folder / DATABASE)
+        of_key = {one.key: i for i, one in reversed(list(enumerate(stored.ids)))}
+        rungs = {(of_key[key], at): v for (key, at), v in stored.rungs.items() if key in of_key}
+        if rows is None:
+            rows = rows_of(stored.ids, {result.key: result for result in stored.results})
     if not rows:
         raise RunFolderError(f"{folder} has no results yet: wait until its first networks are done")
     return Recorded(
@@ -140,20 +144,11 @@ def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
         config,
         read_summary(folder),
         list(rows),
-        {(places[key][0], step): at for (key, step), at in rungs.items() if key in places},
+        rungs,
         _optional(Network.load, folder / "best.safetensors"),
         _optional(Judged.load, folder / JUDGED),
         _optional(LayerHistory.load, folder / LAYERS),
     )
-
-
-def _places(folder: Path, results: Sequence[Result]) -> dict[str, tuple[int, str]]:
-    """Return id and name of each key; in the order of the store where the job cannot be read."""
-    try:
-        identities = identify(read_job(folder / CONFIG))
-    except ConfigurationError:  # a model or an optimizer is a function: the file has its name alone
-        return {result.key: (i, result.key) for i, result in enumerate(results)}
-    return {one.key: (i, one.name) for i, one in reversed(list(enumerate(identities)))}
 
 
 def _optional(read: Any, path: Path) -> Any:

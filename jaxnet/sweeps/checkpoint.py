@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from jaxnet.pieces import pieces_of
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.tensors import read_metadata, read_tensors, write_tensors
-from jaxnet.texts import parse_json
+from jaxnet.texts import parse_json, to_json
 
 INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
 PATTERN = "stack-*.safetensors"
@@ -76,7 +75,7 @@ class Checkpoint:
         """Store the tensors of a stack that was trained elsewhere."""
         about = dataclasses.asdict(self.kept(task, step))
         del about["path"]
-        write_tensors(self.path, tensors, {"jaxnet stack": json.dumps(about)})
+        write_tensors(self.path, tensors, {"jaxnet stack": to_json(about)})
 
     def kept(self, task: Task, step: int) -> Kept:
         """Return what the file of a task's stack holds."""

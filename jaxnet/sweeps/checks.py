@@ -1,28 +1,78 @@
 """What can be known of a job before anything is compiled or written: errors, on the host."""
 
+import warnings
+
+from jaxnet.checks import number, one_of, whole
+from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
-from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.data.arrays import channels_first
+from jaxnet.data.preprocessing import check_memory
+from jaxnet.errors import ConfigurationError, DataError, DataWarning
 from jaxnet.learner import check_fits_images, check_model
+from jaxnet.sweeps.cluster import Ray, check_alone, ray_from
+from jaxnet.sweeps.effects import Uses, check_effects
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.replicates import STATISTICS
 from jaxnet.training import check_optimizer
 
 
+def check_options(
+    *,
+    keep: int | None,
+    select: str,
+    on: str | Ray | None = None,
+    callback: object = None,
+    devices: int | None = None,
+) -> Ray | None:
+    """Return the cluster to train on, if any; ConfigurationError for options that cannot be."""
+    check_keeping(keep, select)
+    cluster = ray_from(on)
+    if cluster is not None:
+        check_alone(callback=callback, devices=devices)
+    return cluster
+
+
 def check_keeping(keep: int | None, select: str) -> None:
     """Raise ConfigurationError for what is no number of settings, or no statistic."""
-    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-        raise ConfigurationError(f"keep: expected how many settings, or None for all, got {keep!r}")
-    if select not in STATISTICS:
-        raise ConfigurationError(unknown("statistic", str(select), STATISTICS))
+    if keep is not None:
+        whole("keep", keep, 1)
+    one_of("statistic", select, STATISTICS)
 
 
-def check_job(job: Job, data: DataSet) -> None:
-    """Raise ConfigurationError for settings that do not fit the data, or functions that fail."""
+def check_budget(memory: float | int | None) -> None:
+    """Raise ConfigurationError for what is no number of bytes."""
+    if memory is not None:
+        number("memory", memory, 0, above=True)
+
+
+def check_identified(job: Job) -> None:
+    """Raise ConfigurationError for a value that has neither a content to be known by nor a name."""
+    for structure in {c.structure for c in job.configurations()}:
+        for name, one in structure.handed_in.items():
+            if one.unknown is not None:
+                raise ConfigurationError(
+                    f"{name}: nothing tells {one.label} from another value ({one.unknown}), and a "
+                    f"run folder files results by value: give it a name, such as "
+                    f'jaxnet.named("mine", ...), and another whenever you change it'
+                )
+
+
+def check_job(job: Job, data: DataSet, *, filed: bool = False) -> None:
+    """Raise ConfigurationError for what does not fit the data, fails, or has no effect.
+
+    And for values that nothing tells from others, if results are to be `filed` in a run folder.
+    """
+    if filed:
+        check_identified(job)
     if job.halving is not None:
         job.halving.rungs(job.steps, len(job.units()))
-    splits, classes = job.split(data), len(data.class_names)
-    most = min(len(splits.train), data.train_images[0].size)
+    check_labels_alike(job, data)
+    (train, _), classes = job.sizes(data), len(data.class_names)
+    most = min(train, data.train_images[0].size)
+    for method in {c.structure.preprocessing for c in job.configurations()}:
+        check_memory(method, train, data.train_images[0].size)
     structures = {c.structure: list(c.numbers) for c in job.configurations()}
+    uses: dict[Structure, Uses] = {}
     for structure, numbers in structures.items():
         components = structure.components
         if components is not None and components > most:
@@ -31,10 +81,38 @@ def check_job(job: Job, data: DataSet) -> None:
                 f"got {components}"
             )
         shape = data.input_shape if components is None else (components,)
+        model = optimizer = None
         if structure.is_convolutional:
+            if (sentence := channels_first(shape)) is not None:
+                raise DataError(f"{data.name}: {sentence}, which a net of convolutions takes")
             check_fits_images(structure, numbers, shape, classes)
         # With a share of the variance the number of inputs is known once it is fitted.
         if structure.model is not None and structure.variance is None:
-            check_model(structure, numbers, shape, classes)
-        if callable(structure.optimizer):
-            check_optimizer(structure, numbers, shape, classes)
+            model = check_model(structure, numbers, shape, classes)
+        if not isinstance(structure.optimizer, str):
+            optimizer = check_optimizer(structure, numbers, shape, classes)
+        if model is not None or optimizer is not None:
+            uses[structure] = Uses(model, optimizer)
+    check_effects(job, uses)
+
+
+def check_labels_alike(job: Job, data: DataSet) -> None:
+    """Warn of labels that are distributed differently in validation or test than trained on.
+
+    DataError where rows sorted by class are cut so that most of the validation rows are of classes
+    that are not trained on: no network could learn them.
+    """
+    alike = "split='stratified' (--split stratified) draws all parts alike"
+    for part, shift in job.label_shifts(data).items():
+        tail = part == "validation" and job.split_kind(data) == "tail"
+        cause = ": the rows are sorted by class" if tail and data.is_sorted() else ""
+        if cause and shift.unseen > 0.5:
+            raise DataError(f"{data.name}, validation: {shift}{cause}. {alike}")
+        if shift.clear:
+            remedy = f". {alike}" if tail else ""
+            warnings.warn(
+                f"{data.name}: the {part} labels are distributed differently from those trained "
+                f"on: {shift}{cause}{remedy}",
+                DataWarning,
+                stacklevel=3,
+            )

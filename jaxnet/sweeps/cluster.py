@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnet.checks import shown, whole
 from jaxnet.errors import ConfigurationError
 
 
@@ -30,12 +31,13 @@ class Ray:
     def __post_init__(self) -> None:
         for name, least in (("cpus", 1), ("gpus", 0)):
             value = getattr(self, name)
-            if value is None and name == "gpus":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigurationError(
-                    f"{name} of a task: expected a whole number from {least} up, got {value!r}"
-                )
+            if name == "cpus" or value is not None:
+                object.__setattr__(self, name, whole(f"{name} of a task", value, least))
+        if self.address is not None and not isinstance(self.address, str):
+            raise ConfigurationError(
+                f"address: expected that of a Ray cluster, such as ray://HOST:10001, or None, got "
+                f"{shown(self.address)}"
+            )
 
 
 def ray_from(on: "str | Ray | None") -> "Ray | None":
@@ -48,7 +50,7 @@ def ray_from(on: "str | Ray | None") -> "Ray | None":
         return Ray(on)
     raise ConfigurationError(
         f'on: expected "ray" (RAY_ADDRESS, a cluster on this machine, or a new one), '
-        f'"ray://HOST:10001" or a jaxnet.sweeps.Ray, got {on!r}'
+        f'"ray://HOST:10001" or a jaxnet.sweeps.Ray, got {shown(on)}'
     )
 
 

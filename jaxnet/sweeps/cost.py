@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import os
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.learner import build_model, width_name
+from jaxnet.memory import host_memory
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.pieces import piece_of, pieces_of
 from jaxnet.training import DeviceData, make_train
@@ -179,7 +179,4 @@ def memory_budget() -> float:
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return statistics["bytes_limit"] / 2
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
-    except (AttributeError, ValueError):  # no such call on Windows
-        return 2 * 2**30
+    return host_memory() / 4

@@ -5,10 +5,12 @@ import os
 
 import jax
 
+from jaxnet.checks import whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.stacking import Devices
 
 _CPU_DEVICES = "jax_num_cpu_devices"
+MOST = 2**16  # of one process: a device of the CPU is made for each that is asked for
 
 
 def fill(networks: int, devices: int) -> int:
@@ -42,8 +44,7 @@ def find_devices(count: int | None) -> Devices:
     """Return the first `count` devices of this process (None: all); ConfigurationError if fewer."""
     if count is None:
         return tuple(jax.local_devices())
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigurationError(f"devices: expected a whole number from 1 up, got {count!r}")
+    count = whole("devices", count, 1, MOST)
     if count > getattr(jax.config, _CPU_DEVICES):
         cpu_devices(count)
     found = tuple(jax.local_devices())

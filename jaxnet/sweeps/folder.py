@@ -1,7 +1,7 @@
 """The run folder: what a run leaves behind, and what another needs to go on from it.
 
 config.json        everything needed to run it again: job, data, versions, machine
-sweep.db           results as they come (SQLite)
+sweep.db           results as they come, and what each id is (SQLite)
 stack-*.safetensors      networks part of the way; gone when complete
 networks/*.safetensors   the networks that are kept, to score with or to train on
 best.safetensors         the best network; judged.safetensors, what it says of validation images
@@ -11,8 +11,10 @@ results.csv  summary.json  *.png  report.html    written at the end, also of an 
 replicates.csv           where there is more than one seed
 """
 
+import contextlib
+import dataclasses
 import importlib.metadata
-import json
+import itertools
 import platform
 import sys
 from datetime import UTC, datetime
@@ -23,20 +25,33 @@ import jax
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
+from jaxnet.files import PARTIAL, write_whole
+from jaxnet.numerics import compiler_flags
+from jaxnet.sweeps.extension import AnotherRun, check_ends, check_same, check_search, ids_of
+from jaxnet.sweeps.identity import identify
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.replicates import write_replicates_csv
 from jaxnet.sweeps.results import NETWORKS, SweepResult
+from jaxnet.sweeps.rowids import record, with_results
 from jaxnet.sweeps.rows import write_csv
-from jaxnet.texts import parse_json, read_text
+from jaxnet.sweeps.store import Store, read_store
+from jaxnet.texts import parse_json, read_text, to_json
 
 CONFIG = "config.json"
+DATABASE = "sweep.db"
 SUMMARY = "summary.json"
 JUDGED = "judged.safetensors"
 LAYERS = "layers.safetensors"
 LOG_FILE = "log.txt"
 
-_CONFIG_PARTS = {"data": dict, "versions": dict, "machine": dict, "command": list}
+_CONFIG_PARTS = {
+    "data": dict,
+    "label_shifts": dict,
+    "versions": dict,
+    "machine": dict,
+    "command": list,
+}
 _SUMMARY_PARTS = {
     "complete": bool,
     "test_accuracy": float | int | None,
@@ -53,7 +68,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.database = path / "sweep.db"
+        self.database = path / DATABASE
         self.weights = path / "best.safetensors"
 
     @classmethod
@@ -65,13 +80,7 @@ class RunFolder:
         """
         path = Path(path)
         if (path / CONFIG).exists():
-            stored, wanted = read_config(path), json.loads(_json(_config(job, data)))
-            for part in ("data", "versions"):
-                if (difference := _difference(stored.get(part), wanted[part], part)) is not None:
-                    raise RunFolderError(
-                        f"{path} holds another run: {difference}. Choose another folder, or run "
-                        f"with what config.json says"
-                    )
+            check_same(path, read_config(path), _config(job, data))
         elif path.exists() and not _is_blank(path):
             raise RunFolderError(
                 f"{path} exists and is neither an empty folder nor a run's: choose another"
@@ -82,29 +91,59 @@ class RunFolder:
             raise RunFolderError(f"cannot write the run folder {path}: {error}") from error
         return cls(path)
 
-    def describe(self, job: Job, data: DataSet) -> None:
-        """Write config.json; to be called by the process that has the folder to itself."""
-        partial = self.path / (CONFIG + ".partial")
+    def enter(self, job: Job, data: DataSet, store: Store, *, trials: int | None = None) -> Job:
+        """Write what is to be run, and return it with the ids that its configurations have here.
+
+        A sweep extends what is there: it has all of its configurations, at least as many steps, and
+        ends none earlier; so no row is lost, and no id means another configuration than before.
+        `trials` is how many configurations a search comes to, whose job grows: it asks for those
+        that are there again, in their order, before any other.
+
+        AnotherRun if that is not so, and nothing is touched. To be called by the process that has
+        the folder to itself, as `store` says.
+        """
+        config, stored, recorded = _config(job, data), None, []
+        if (self.path / CONFIG).exists():
+            stored, recorded = read_config(self.path), store.ids()
+        known, wanted = with_results(recorded), identify(job)
+        if known and stored is not None:
+            check_ends(self.path, stored, config)
+            config["started"] = stored.get("started")
+        if trials is None:
+            ids = ids_of(self.path, recorded, wanted, store.results)
+            if ids != tuple(range(len(ids))):
+                job = dataclasses.replace(job, ids=ids)
+                by_id = dict(zip(ids, wanted, strict=True))
+                wanted = [by_id[i] for i in range(len(ids))]
+        else:
+            check_search(self.path, recorded, wanted, trials, store.results)
+            if len(wanted) < len(known):
+                return job  # on its way through what is there
         try:
-            partial.write_text(_json(_config(job, data)), encoding="utf-8")
-            partial.replace(self.path / CONFIG)
+            if stored is None or stored["job"] != config["job"]:  # else it is the same command
+                write_whole(self.path / CONFIG, _json(config).encode("utf-8"))
         except OSError as error:
             raise RunFolderError(f"cannot write the run folder {self.path}: {error}") from error
+        store.record(record(recorded, wanted, store.keys()))
+        return job
 
     def finish(
         self,
         result: SweepResult,
         *,
         complete: bool,
+        trained: bool,
+        seconds: float,
         plan: str,
         work: dict[str, Any],
         judged: Judged | None,
     ) -> None:
         """Write the tables, and the pictures and the report of a complete run.
 
-        `plan` says what trained together, `work` how long it took (see `Meter`).
+        `seconds` is the time of all calls, `plan` says what trained together, `work` how long it
+        took (see `Meter`). Where this call has not `trained`, the two are those of an earlier one.
         """
-        best = result.best
+        best, earlier = result.best, {} if trained else read_summary(self.path)
         summary = {
             "complete": complete,
             "configurations": len(result.rows),
@@ -112,17 +151,17 @@ class RunFolder:
             "replicates": None if result.winner is None else result.winner.count,
             "best": None if best is None else best.to_dict(),
             "test_accuracy": result.test_accuracy,
-            "seconds": round(result.seconds, 2),
+            "seconds": round(seconds, 2),
             "select": result.select,
             "noise": result.noise,
-            "plan": plan,
-            "work": self._work(work),
+            "plan": earlier.get("plan", plan),
+            "work": earlier.get("work", work),
         }
         try:
             write_csv(result.rows, self.path / "results.csv")
             if any(len(one.rows) > 1 for one in result.replicates):
                 write_replicates_csv(result.replicates, self.path / "replicates.csv")
-            (self.path / SUMMARY).write_text(_json(summary), encoding="utf-8")
+            write_whole(self.path / SUMMARY, _json(summary).encode("utf-8"))
             if complete:
                 from jaxnet.sweeps.pictures import draw  # matplotlib takes a while to import
 
@@ -140,20 +179,38 @@ class RunFolder:
                 f"cannot write to {self.path}: {error}. The results are safe in {self.database}"
             ) from error
 
-    def _work(self, work: dict[str, Any]) -> dict[str, Any]:
-        """Return what training took: of this call, or of the one before if this trained nothing."""
-        if work["training_seconds"] > 0:
-            return work
-        return read_summary(self.path).get("work", work)
-
 
 def _is_blank(path: Path) -> bool:
     """Whether a folder is empty, but for what a run leaves that is killed as it begins."""
-    begun = {NETWORKS, "sweep.db", "sweep.lock", CONFIG + ".partial"}
+    begun = {NETWORKS, DATABASE, "sweep.lock", CONFIG + PARTIAL}
     return path.is_dir() and all(
         entry.name in begun or entry.name.startswith(("sweep.db-", "sweep.lock-"))
         for entry in path.iterdir()
     )
+
+
+def folder_beside(path: Path | str, job: Job, data: DataSet) -> Path:
+    """Return the first of path, path-2, path-3, ... that is free, or whose run this one extends."""
+    first = Path(path)
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        if not (folder / CONFIG).exists():
+            if number == 1 or not folder.exists() or _is_blank(folder):
+                return folder
+            continue
+        with contextlib.suppress(AnotherRun):
+            _check_extends(folder, job, data)
+            return folder
+    raise AssertionError
+
+
+def _check_extends(folder: Path, job: Job, data: DataSet) -> None:
+    """Raise AnotherRun unless a sweep may add to a run folder; nothing is touched."""
+    stored, wanted, database = read_config(folder), _config(job, data), folder / DATABASE
+    check_same(folder, stored, wanted)
+    if database.exists() and with_results((found := read_store(database)).ids):
+        check_ends(folder, stored, wanted)
+        ids_of(folder, found.ids, identify(job), lambda: found.results)
 
 
 def next_run_folder(kind: str, parent: Path | str = "runs") -> Path:
@@ -205,21 +262,25 @@ def read_summary(path: Path | str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that results may depend on."""
+    """Return the versions, and the flags of compilers, that results may depend on."""
     packages = ("jaxnet", "jax", "jaxlib", "optax", "numpy")
-    return {name: importlib.metadata.version(name) for name in packages}
+    return {name: importlib.metadata.version(name) for name in packages} | compiler_flags()
 
 
 def _config(job: Job, data: DataSet) -> dict[str, Any]:
-    device, splits = jax.devices()[0], job.split(data)
-    return {
+    device, (train, validation) = jax.devices()[0], job.sizes(data)
+    shifts = job.label_shifts(data)
+    config = {
         "job": job.to_dict(),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
-            "validation": len(splits.validation),
-            "train": len(splits.train),
+            "validation": validation,
+            "train": train,
+            "split": job.split_kind(data),
+            "split_seed": job.split_seed,
         },
+        "label_shifts": {part: dataclasses.asdict(shift) for part, shift in shifts.items()},
         "versions": versions(),
         "machine": {
             "python": platform.python_version(),
@@ -229,22 +290,8 @@ def _config(job: Job, data: DataSet) -> dict[str, Any]:
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _difference(stored: Any, wanted: Any, name: str) -> str | None:
-    """Return a sentence on the first difference of two JSON values, None if there is none."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in stored if key not in wanted)]:
-            inner = _difference(stored.get(key), wanted.get(key), f"{name}.{key}")
-            if inner is not None:
-                return inner
-        return None
-    return None if stored == wanted else f"{name} was {stored!r}, now is {wanted!r}"
+    return parse_json(_json(config))  # as it comes back from the file
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, default=_json_default) + "\n"
-
-
-def _json_default(value: Any) -> str:
-    return getattr(value, "__name__", None) or type(value).__name__
+    return to_json(value, indent=2) + "\n"

@@ -80,7 +80,7 @@ def family_of(configuration: Configuration) -> tuple[Any, ...]:
     """
     structure = configuration.structure
     zero = configuration.numbers.get("eps", 1.0) == 0
-    if structure.model is not None or callable(structure.optimizer) or zero:
+    if structure.model is not None or not isinstance(structure.optimizer, str) or zero:
         return (structure, tuple(configuration.numbers))
     depth = len(structure.hidden)
     return (dataclasses.replace(structure, hidden=(0,) * depth), tuple(configuration.numbers))

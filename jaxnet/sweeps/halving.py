@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.checks import number, whole
 from jaxnet.errors import ConfigurationError
+from jaxnet.signatures import checked
 
 ALL = 100  # brackets: as many as there are rungs
 
@@ -31,17 +33,13 @@ class Halving:
     brackets: int = 1
 
     def __post_init__(self) -> None:
-        numbers = isinstance(self.eta, int | float) and not isinstance(self.eta, bool)
-        if not numbers or not 1 < self.eta < math.inf:
-            raise ConfigurationError(f"halving: eta should be a number above 1, got {self.eta!r}")
-        for name, value in {"first": self.first, "brackets": self.brackets}.items():
-            if name == "first" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(
-                    f"halving: {name} should be a whole number from 1 up, got {value!r}"
-                )
+        object.__setattr__(self, "eta", number("halving: eta", self.eta, 1, above=True))
+        for name in ("first", "brackets"):
+            value = getattr(self, name)
+            if name == "brackets" or value is not None:
+                object.__setattr__(self, name, whole(f"halving: {name}", value, 1))
 
+    @checked
     def rungs(self, steps: int, configurations: int) -> list[int]:
         """Return the steps after which to cut, and the last step.
 

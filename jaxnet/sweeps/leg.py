@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
+from jaxnet.numerics import pinned_flags
 from jaxnet.sweeps.devices import cpu_devices, find_devices
 from jaxnet.sweeps.folder import versions
 from jaxnet.sweeps.prepared import HostData, PreparedData
@@ -55,6 +56,7 @@ class Report:
     text: str = ""
 
 
+@pinned_flags()
 def run_leg(
     task: Task, data: HostData, pixels: Arrays, terms: Terms, tensors: Arrays | None
 ) -> tuple[Report, dict[str, np.ndarray]]:
@@ -113,12 +115,15 @@ def _set_up(terms: Terms) -> None:
         os.environ["NPROC"] = str(terms.cpus)
         jax.config.update("jax_platforms", "cpu")
         cpu_devices(terms.cpus)
-    if (own := versions()) != dict(terms.versions):
-        ours = [f"{name} {own[name]}" for name in own if own[name] != terms.versions.get(name)]
-        theirs = [f"{name} {terms.versions.get(name)}" for name in own]
+    own, theirs = versions(), terms.versions
+    if differ := [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]:
+        ours, asked = (
+            ", ".join(f"{name} {found.get(name, 'not set')}" for name in differ)
+            for found in (own, theirs)
+        )
         raise ConfigurationError(
-            f"a node of the cluster has {', '.join(ours)}, the sweep is of {', '.join(theirs)}: "
-            f"install the same versions everywhere"
+            f"a node of the cluster has {ours}, the sweep is of {asked}: install the same versions "
+            f"everywhere, and set the same flags"
         )
 
 
@@ -149,7 +154,9 @@ def _limited(extra: int | None) -> Iterator[None]:
         return
     import resource
 
-    (line,) = (x for x in Path(STATUS).read_text().splitlines() if x.startswith("VmData:"))
+    (line,) = (
+        x for x in Path(STATUS).read_text(encoding="ascii").splitlines() if x.startswith("VmData:")
+    )
     before = resource.getrlimit(resource.RLIMIT_DATA)
     now = int(line.split()[1]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (now + extra + SLACK, before[1]))

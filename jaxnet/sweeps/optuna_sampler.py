@@ -4,10 +4,11 @@ Optuna (`pip install jaxnet[optuna]`) evaluates one trial a call of the objectiv
 batched objectives (optuna/optuna #895, #2626, #3047). Its ask-and-tell interface allows for them.
 """
 
+import contextlib
 import os
 import platform
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Number
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,10 @@ from jaxnet.sweeps.run import Callback
 from jaxnet.sweeps.search import checked_axes, run_search
 from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
 from jaxnet.sweeps.stack import Evaluation
+from jaxnet.values.identified import Identities
+from jaxnet.values.label import label as label_of
+from jaxnet.values.library import library_name
+from jaxnet.values.named import Named
 
 if TYPE_CHECKING:
     import optuna
@@ -53,7 +58,10 @@ class OptunaSampler:
 
     Trials that a killed process of this machine left RUNNING are failed and enqueued, with
     Optuna's own calls: the next `ask` has them. In a run folder they then cost only what is
-    missing. A storage does not hold the study's sampler: one with a seed draws the same again
+    missing. A sampler that has no more points, such as `GridSampler`, ends the search. A study goes
+    on with the parameters that it began with: others are refused by name.
+
+    A storage does not hold the study's sampler: one with a seed draws the same again
     after a restart, unless you keep it (Optuna's FAQ: pickle); one without a seed does not.
 
     (The examples here are not run with the others: Optuna need not be installed.)
@@ -72,6 +80,8 @@ class OptunaSampler:
         drawn = {name: axis for name, axis in axes.items() if isinstance(axis, Distribution)}
         self._constants = {name: axis for name, axis in axes.items() if name not in drawn}
         self._parameters = {n: _parameter(self._optuna, n, axis) for n, axis in drawn.items()}
+        _check_parameters(study, self._parameters)
+        self._exhausted = False
         self._open: list[optuna.trial.Trial] = []
         self._reported: dict[int, set[int]] = {}
         self.first_id = 0  # of the row of the first trial in _open
@@ -81,7 +91,9 @@ class OptunaSampler:
                 self._return(trial.number, trial.params)
 
     def ask(self, count: int) -> list[Settings]:
-        """Return the settings of `count` new trials."""
+        """Return the settings of `count` new trials; none where the study's sampler has no more."""
+        if self._exhausted or self._is_exhausted():
+            return []
         distributions = {name: distribution for name, (distribution, _) in self._parameters.items()}
         asked = []
         for _ in range(count):
@@ -90,6 +102,11 @@ class OptunaSampler:
             trial.set_user_attr(OWNER, self._owner)
             asked.append(self.settings_of(trial.params))
         return asked
+
+    def _is_exhausted(self) -> bool:
+        """Whether the study's sampler says that it has no more points; not all can say."""
+        ask = getattr(self.study.sampler, "is_exhausted", None)
+        return ask is not None and ask(self.study)
 
     def settings_of(self, parameters: Mapping[str, Any]) -> Settings:
         """Return the settings that a trial's parameters mean, constants included."""
@@ -106,11 +123,28 @@ class OptunaSampler:
                 f"tell: expected the rows of {len(self._open)} trials, as many of each, in the "
                 f"order of asking; got {len(rows)}"
             )
-        for i, trial in enumerate(list(self._open)):
-            self._tell(trial, rows[i * each : (i + 1) * each])
-            self._open.remove(trial)
-            self._reported.pop(trial.number, None)
+        with self._stoppable():
+            for i, trial in enumerate(list(self._open)):
+                self._tell(trial, rows[i * each : (i + 1) * each])
+                self._open.remove(trial)
+                self._reported.pop(trial.number, None)
         self.first_id = rows[-1].id + 1
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Take note of `study.stop()`, by which samplers say while they are told that they end.
+
+        Outside of `study.optimize` Optuna has nothing to stop, and raises RuntimeError instead.
+        """
+
+        def stop() -> None:
+            self._exhausted = True
+
+        self.study.stop = stop
+        try:
+            yield
+        finally:
+            del self.study.stop  # the method shows again
 
     def _tell(self, trial: "optuna.trial.Trial", rows: Sequence[Row]) -> None:
         (unit,) = replicates_of(rows)
@@ -210,6 +244,8 @@ def optimize(
     replicates: int = 1,
     validation: int | None = None,
     train: int | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
     patience: int | None = None,
     evaluations: int = EVALUATIONS,
     history: int = HISTORY_POINTS,
@@ -242,9 +278,9 @@ def optimize(
     sampler = OptunaSampler(study, space, select=select)
     trials = space.count if trials is None else trials
     options = (steps, seed, validation, train, settings, replicates, None)
-    limits = (patience, evaluations, history)
+    limits = (patience, evaluations, history, split, split_seed)
     example = Job(Random(1, space.axes), dataset.name, *options, *limits)
-    check_round(example, dataset, memory)  # before a trial is asked for
+    check_round(example, dataset, memory, filed=out is not None)  # before a trial is asked for
     if replicates > 1 and not isinstance(study.pruner, sampler._optuna.pruners.NopPruner):
         raise ConfigurationError(
             "replicates train one after another, so that a pruner cannot judge their mean on the "
@@ -305,6 +341,37 @@ def _check_study(optuna: ModuleType, study: Any) -> None:
         )
 
 
+def _check_parameters(study: Any, parameters: Mapping[str, "Parameter"]) -> None:
+    """Raise ConfigurationError for a study whose trials have other parameters than a space draws.
+
+    Ranges may change: Optuna allows for that, and so do the trials that were told.
+    """
+    for trial in study.get_trials(deepcopy=False):
+        told = OWNER in trial.user_attrs and STATUS in trial.user_attrs
+        where = f"the study has trial {trial.number}"
+        for name in parameters if told else ():
+            if name not in trial.params:
+                raise ConfigurationError(
+                    f"{name}: {where} without it: a study goes on with the parameters that it "
+                    f"began with, so leave {name} out, or make a new study"
+                )
+        for name, before in trial.distributions.items():
+            if name not in parameters:
+                if told:
+                    raise ConfigurationError(
+                        f"{name}: {where} that draws it, and the space does not: give {name} a "
+                        f"range or a choice again, or make a new study"
+                    )
+                continue
+            now, _ = parameters[name]
+            same = type(before) is type(now) and getattr(before, "log", 0) == getattr(now, "log", 0)
+            if not same or getattr(before, "choices", 0) != getattr(now, "choices", 0):
+                raise ConfigurationError(
+                    f"{name}: {where} of {before}, and the space draws it of {now}, which Optuna "
+                    f"cannot mix in one study: give {name} as it was, or make a new study"
+                )
+
+
 Parameter = tuple[Any, Callable[[Any], Any]]  # an Optuna distribution, and the way back
 
 
@@ -345,8 +412,11 @@ def _labels(values: Sequence[Any]) -> list[Any]:
             label = str(value)
         elif isinstance(value, Sequence) and all(isinstance(part, int) for part in value):
             label = "-".join(map(str, value)) or "none"
-        else:  # no address in memory: it is another one in the next process
-            label = getattr(value, "__name__", type(value).__name__)
+        elif library_name(value) or isinstance(value, Named):
+            label = label_of(value)
+        else:  # where the content is another, so is the choice, also in a study that goes on
+            found = Identities().identify("a choice", value)
+            label = f"{found.label} #{found.fingerprint[-8:]}"
         labels.append(f"{label} ({i})" if label in labels else label)
     return labels
 

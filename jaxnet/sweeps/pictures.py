@@ -1,5 +1,6 @@
 """The pictures of a run folder: how the best went, all others beside it, and what mattered."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnet import plots
+from jaxnet.files import write_whole
 from jaxnet.network import Network
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row, swept
@@ -19,7 +21,9 @@ MOST_PLOTTED = 5000  # points of a scatter
 def draw(result: SweepResult, folder: Path) -> None:
     """Write the pictures that a result gives rise to; each tells by its file name what it shows."""
     for name, figure in _figures(result).items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120)
+        write_whole(folder / f"{name}.png", picture.getvalue())
 
 
 def _figures(result: SweepResult) -> dict[str, Figure]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxnet.configuration import Configuration, Structure
-from jaxnet.custom_model import Model
 from jaxnet.pieces import PIECE, pieces_of
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, stack_flops, step_flops
 from jaxnet.sweeps.devices import fill
@@ -30,6 +29,8 @@ from jaxnet.sweeps.fusion import (
 )
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
+from jaxnet.terminal import printable
+from jaxnet.values.identified import Identified, tell_apart
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,11 @@ class Plan:
             return "Nothing is left to train."
         shown = self.split_by or _usual(self.groups[0])
         divided = ["devices"] if any(group.devices > 1 for group in self.groups) else []
+        cells = [_cells([_static(group)[name] for group in self.groups]) for name in shown]
         header = [*shown, "networks", "at once", *divided, "chunks", "as arrays", "MB", "TFLOP"]
         rows = [
             [
-                *(_cell(_static(group)[name]) for name in shown),
+                *own,
                 str(group.networks),
                 str(group.size),
                 *[str(group.devices) for _ in divided],
@@ -167,24 +169,20 @@ class Plan:
                 f"{group.size * group.bytes_per_network / 1e6:.1f}",
                 f"{self._flops(group) / 1e12:.3g}",
             ]
-            for group in self.groups
+            for group, own in zip(self.groups, zip(*cells, strict=True), strict=True)
         ]
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in [header, *rows]
         ]
-        return "\n".join(
-            [
-                f"{self.configurations} configurations × {self.steps} steps: "
-                f"{_count(len(self.groups), 'group')}, {_count(len(self.chunks), 'chunk')}, "
-                f"{_count(self.programs, 'program')} to compile, {self.flops / 1e12:.3g} TFLOP; "
-                f"at most {self.bytes / 1e6:.0f} MB of {self.memory / 1e6:.0f} MB at once.",
-                *self._reasons(shown),
-                "",
-                *lines,
-            ]
+        head = (
+            f"{self.configurations} configurations × {self.steps} steps: "
+            f"{_count(len(self.groups), 'group')}, {_count(len(self.chunks), 'chunk')}, "
+            f"{_count(self.programs, 'program')} to compile, {self.flops / 1e12:.3g} TFLOP; "
+            f"at most {self.bytes / 1e6:.0f} MB of {self.memory / 1e6:.0f} MB at once."
         )
+        return printable("\n".join([head, *self._reasons(shown), "", *lines]))
 
     def _reasons(self, shown: list[str]) -> list[str]:
         """Return why it is so, one sentence a line."""
@@ -369,7 +367,7 @@ def _static(group: Group) -> dict[str, Any]:
     hidden = {"arguments", "padded", "pieces"}
     fields = [f.name for f in dataclasses.fields(Structure) if f.name not in hidden]
     values = {name: getattr(group.structure, name) for name in fields}
-    values |= dict(group.structure.arguments)
+    values |= {name: v.value if v.is_plain else v for name, v in group.structure.arguments}
     seeds = group.seeds[0] if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
     return values | {"seed": seeds, "begin": group.begin}
 
@@ -385,9 +383,14 @@ def _usual(group: Group) -> list[str]:
     return [own, "batch_size"]
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, tuple):
-        return "-".join(map(str, value)) or "none"
-    if isinstance(value, Model):
-        return getattr(value.loss, "__name__", "model")
-    return getattr(value, "__name__", str(value))
+def _cells(values: Sequence[Any]) -> list[str]:
+    """Return what a column of the table shows of the values of one setting."""
+    texts = tell_apart([value for value in values if isinstance(value, Identified)])
+    return [
+        texts[value.fingerprint]
+        if isinstance(value, Identified)
+        else "-".join(map(str, value)) or "none"
+        if isinstance(value, tuple)
+        else str(value)
+        for value in values
+    ]

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from jaxnet.checks import whole
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
+from jaxnet.signatures import checked
+from jaxnet.sweeps.checks import check_budget
 from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices
 from jaxnet.sweeps.job import Job
@@ -22,6 +25,7 @@ def capacity_here(memory: float | int | None, devices: int | None) -> Capacity:
     return Capacity(memory, len(found), devices is not None)
 
 
+@checked
 def plan_job(
     job: Job,
     data: DataSet,
@@ -37,7 +41,14 @@ def plan_job(
 
     `capacity` is that of other processes than this one; `in_pieces` see `make_plan`.
     """
-    splits, configurations = job.split(data), job.configurations()
+    check_budget(memory)
+    (train, validation), configurations = job.sizes(data), job.configurations()
+    ids = None if ids is None else [whole("ids", i, 0, len(configurations) - 1) for i in ids]
+    if begins is not None and len(begins) != len(configurations):
+        raise ConfigurationError(
+            f"begins: expected a step for each of the {len(configurations)} configurations, got "
+            f"{len(begins)}"
+        )
     capacity = capacity or capacity_here(memory, devices)
     _check_sizes(configurations, data, BEYOND * max(capacity.memory, memory_budget()))
     found = make_plan(
@@ -50,7 +61,7 @@ def plan_job(
         begins=begins,
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
-        scored=job.evaluations * len(splits.validation) + len(splits.train),
+        scored=job.evaluations * validation + train,
         in_pieces=in_pieces,
     )
     for group in found.groups:

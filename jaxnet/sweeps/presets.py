@@ -5,6 +5,7 @@ convolutions with its learning rates.
 import math
 
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.signatures import checked
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.space import Grid
 
@@ -111,6 +112,7 @@ PRESETS: dict[str, Job] = {
 }
 
 
+@checked
 def find_preset(name: str) -> Job:
     """Return the job of that name in PRESETS, or raise ConfigurationError with the near match."""
     if name not in PRESETS:

@@ -1,6 +1,5 @@
 """Seeds are replicates: rows that differ in nothing but the seed, and what they say together."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.files import write_whole
 from jaxnet.intervals import Interval, mean_interval, proportion_interval, welch_interval
-from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.rows import Row, csv_text
 
 STATISTICS = ("mean", "median")
 COLUMNS = ("seeds", "diverged", "mean", "std", "ci_low", "ci_high", "median", "best", "ids")
@@ -197,10 +197,8 @@ def write_replicates_csv(groups: Sequence[Replicates], path: Path) -> None:
     with spaces between.
     """
     settings = list(dict.fromkeys(name for group in groups for name in group.settings))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*settings, *COLUMNS])
-        writer.writeheader()
-        writer.writerows(_line(group) for group in groups)
+    lines = [_line(group) for group in groups]
+    write_whole(path, csv_text([*settings, *COLUMNS], lines).encode("utf-8"))
 
 
 def _line(group: Replicates) -> dict[str, Any]:
@@ -233,4 +231,6 @@ def _key(value: Any) -> Any:
     """Return a hashable value: the widths of a row read from a store are a list, else a tuple."""
     if isinstance(value, dict):
         return frozenset((name, _key(v)) for name, v in value.items())
+    if isinstance(value, bool):  # True equals 1 to Python
+        return bool, value
     return tuple(map(_key, value)) if isinstance(value, list | tuple) else value

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from jaxnet.custom_model import Model
+from jaxnet.configuration import Structure
+from jaxnet.data.splits import LabelShift
 from jaxnet.errors import RunFolderError
 from jaxnet.network import CustomNetwork, Network
+from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.rows import Row, rank, swept
@@ -38,8 +40,9 @@ class SweepResult:
     folder: Path | None
     select: str = "mean"
     validation: int | None = None  # how many images judged
+    label_shifts: Mapping[str, LabelShift] = field(default_factory=dict)  # of validation and test
     networks: Mapping[str, AnyNetwork] = field(default_factory=dict)  # kept without a folder
-    models: Mapping[str, Model] = field(default_factory=dict)  # of the user, by name
+    models: Mapping[int, Structure] = field(default_factory=dict)  # of rows of a user's model
     layers: LayerHistory | None = None  # of a single run with a folder: what went on inside
 
     @property
@@ -78,6 +81,7 @@ class SweepResult:
         """The names of the settings that vary between rows."""
         return swept(self.rows)
 
+    @checked
     def network_of(self, id: int) -> AnyNetwork:
         """Return the trained network of a row; RunFolderError if it was not kept (see `keep`)."""
         row = next((row for row in self.rows if row.id == id), None)
@@ -88,8 +92,11 @@ class SweepResult:
         path = None if self.folder is None else network_file(self.folder, row.key)
         if path is None or not path.exists():
             raise RunFolderError(not_kept(id))
-        model = self.models.get(str(row.settings.get("model")))
-        return Network.load(path) if model is None else CustomNetwork.load(path, model)
+        structure = self.models.get(id)
+        if structure is None or structure.model is None:
+            return Network.load(path)
+        objects = {name: one.value for name, one in structure.arguments if not one.is_plain}
+        return CustomNetwork.load(path, structure.model.value, **objects)
 
 
 def not_kept(id: int) -> str:

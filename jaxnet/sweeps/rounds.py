@@ -36,9 +36,11 @@ def with_settings(job: Job, settings: Sequence[Mapping[str, Any]]) -> Job:
     return dataclasses.replace(job, space=Listed([*job.space.configurations, *settings]))
 
 
-def check_round(job: Job, data: DataSet, memory: float | int | None) -> None:
-    """Raise ConfigurationError for what cannot be trained."""
-    check_job(job, data)
+def check_round(
+    job: Job, data: DataSet, memory: float | int | None, *, filed: bool = False
+) -> None:
+    """Raise ConfigurationError for what cannot be trained, or not be `filed` in a run folder."""
+    check_job(job, data, filed=filed)
     plan_job(job, data, memory=memory)
 
 

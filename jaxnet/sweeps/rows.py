@@ -1,12 +1,14 @@
 """The rows of a sweep: one a configuration, ranked by validation accuracy, written as CSV."""
 
 import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnet.files import write_whole
 from jaxnet.sweeps.record import Outcome
 
 OUTCOME_COLUMNS = ("steps", "final_loss", "train_accuracy", "val_accuracy", "status")
@@ -70,7 +72,14 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     tables = [row.to_dict() for row in sorted(rows, key=lambda row: row.id)]
     # Optimizers and schedules have numbers of their own: the columns are those of all rows.
     settings = list(dict.fromkeys(name for row in rows for name in row.settings if name != "seed"))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["id", *settings, "seed", *OUTCOME_COLUMNS])
-        writer.writeheader()
-        writer.writerows(tables)
+    columns = ["id", *settings, "seed", *OUTCOME_COLUMNS]
+    write_whole(path, csv_text(columns, tables).encode("utf-8"))
+
+
+def csv_text(columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table as CSV; empty where a line has no such column."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

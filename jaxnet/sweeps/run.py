@@ -14,18 +14,20 @@ from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.network import Network
+from jaxnet.numerics import pinned_flags
 from jaxnet.progress import Bar, Reporter
+from jaxnet.signatures import checked
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
-from jaxnet.sweeps.checks import check_job, check_keeping
-from jaxnet.sweeps.cluster import Ray, check_alone, connected, ray_from
+from jaxnet.sweeps.checks import check_job, check_options
+from jaxnet.sweeps.cluster import Ray, connected
 from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.folder import CONFIG, LOG_FILE, RunFolder, read_config
+from jaxnet.sweeps.folder import DATABASE, LOG_FILE, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
-from jaxnet.sweeps.identity import identify
+from jaxnet.sweeps.identity import identify, shown
 from jaxnet.sweeps.interrupt import Interrupt
-from jaxnet.sweeps.job import Job, read_job
+from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.layer_history import LayerHistory
@@ -38,10 +40,11 @@ from jaxnet.sweeps.pool import Pool
 from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
 from jaxnet.sweeps.record import evaluation_steps
 from jaxnet.sweeps.results import SweepResult, best_of, network_file, not_kept
+from jaxnet.sweeps.rowids import rows_of
 from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.schedule import Evaluation, Schedule
 from jaxnet.sweeps.stack import Stack
-from jaxnet.sweeps.store import Result, Store
+from jaxnet.sweeps.store import Result, Store, read_store
 from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import (
     AnyNetwork,
@@ -53,6 +56,7 @@ from jaxnet.training import Member
 Callback = Callable[[Evaluation], Iterable[int] | None]
 
 
+@checked
 def run_job(
     job: Job,
     data: DataSet,
@@ -67,11 +71,9 @@ def run_job(
     on: str | Ray | None = None,
 ) -> SweepResult:
     """Run a job on a data set already loaded; `sweep` says the rest."""
-    started, cluster = time.perf_counter(), ray_from(on)
-    check_keeping(keep, select)
-    check_job(job, data)
-    if cluster is not None:
-        check_alone(callback=callback, devices=devices)
+    started = time.perf_counter()
+    cluster = check_options(keep=keep, select=select, on=on, callback=callback, devices=devices)
+    check_job(job, data, filed=out is not None)
     # What cannot be is refused before anything is written.
     plan_job(job, data, memory=memory, devices=devices)
     with contextlib.ExitStack() as stack:
@@ -79,8 +81,8 @@ def run_job(
             stack.enter_context(connected(cluster))
         folder = None if out is None else RunFolder.open(out, job, data)
         store = None if folder is None else stack.enter_context(Store(folder.database))
-        if folder is not None:
-            folder.describe(job, data)
+        if folder is not None and store is not None:
+            job = folder.enter(job, data, store)
             stack.enter_context(logged(folder.path / LOG_FILE))
         run = Run(job, data, folder, store, memory, keep, select, callback, devices)
         if cluster is not None:
@@ -107,14 +109,12 @@ def kept_network(folder: Path | str, id: int) -> Network:
     `id` is that of `results.csv`.
     """
     read_config(folder)  # says so where it is no run folder
-    job = read_job(Path(folder) / CONFIG)
-    configurations = job.configurations()
-    if not 0 <= id < len(configurations):
-        raise RunFolderError(
-            f"{folder} has configurations 0 to {len(configurations) - 1}, not {id}"
-        )
-    path = network_file(Path(folder), identify(job)[id].name)
-    if not path.exists():
+    ids = read_store(Path(folder) / DATABASE).ids
+    if not 0 <= id < len(ids):
+        raise RunFolderError(f"{folder} has configurations 0 to {len(ids) - 1}, not {id}")
+    network = ids[id].network
+    path = None if network is None else network_file(Path(folder), network)
+    if path is None or not path.exists():
         raise RunFolderError(not_kept(id))
     return Network.load(path)
 
@@ -140,7 +140,7 @@ class Run:
         self.place: Place = Here(self, capacity_here(memory, devices))
         self.memory, self.select, self.callback = memory, select, callback
         self.reporter, self.interrupt, self.meter = Reporter(), Interrupt(), Meter()
-        self.splits, self.classes = job.split(data), len(data.class_names)
+        self.splits, self.classes = job.splits(data), len(data.class_names)
         path = None if folder is None else folder.path
         self.keeper = Keeper(path, keep, select, self._related, self._loaded)
         self.pool = Pool(path, self._restored)
@@ -155,6 +155,7 @@ class Run:
         self.job, self.configurations = job, job.configurations()
         self.identities = identify(job)
         self.keys = [identity.key for identity in self.identities]
+        self.settings = shown([identity.settings for identity in self.identities])
         self.places = {key: i for i, key in reversed(list(enumerate(self.keys)))}
         self.units = job.units()
         self.unit_of = {i: unit for unit in self.units for i in unit}
@@ -216,7 +217,7 @@ class Run:
     def _rows(self, ids: Iterable[int]) -> list[Row]:
         found = ((i, self.found.get(self.keys[i])) for i in ids)
         return [
-            Row(i, result.settings, result.outcome, self.identities[i].name)
+            Row(i, self.settings[i], result.outcome, self.identities[i].name)
             for i, result in found
             if result is not None
         ]
@@ -228,17 +229,22 @@ class Run:
 
     def result(self, started: float, network: AnyNetwork | None) -> SweepResult:
         """Return what was found."""
-        models = {c.structure.model for c in self.configurations}
+        models = {i: c.structure for i, c in enumerate(self.configurations) if c.structure.model}
+        rows = self.rows
+        if self.store is not None and len(rows) < len(ids := self.store.ids()):
+            # Interrupted: a row that trains for longer, or was not asked for yet, is as it was.
+            rows = rows_of(ids, {one.key: one for one in self.store.results()})
         return SweepResult(
-            rows=self.rows,
+            rows=rows,
             network=network,
             test_accuracy=None if network is None else network.accuracy(self.splits.test),
             seconds=time.perf_counter() - started,
             folder=None if self.folder is None else self.folder.path,
             select=self.select,
             validation=len(self.splits.validation),
+            label_shifts=self.job.label_shifts(self.data),
             networks=self.keeper.in_memory,
-            models={model.name: model for model in models if model is not None},
+            models=models,
             layers=self.layers,
         )
 
@@ -246,10 +252,17 @@ class Run:
         """Write what a run folder shows, if there is one."""
         if self.folder is None:
             return
-        plan = str(self.plan())
         judged = None if result.network is None else judge(result.network, self.splits.validation)
+        if self.trained and self.store is not None:
+            self.store.spent(time.perf_counter() - self.started)
         self.folder.finish(
-            result, complete=complete, plan=plan, work=self.meter.summary(), judged=judged
+            result,
+            complete=complete,
+            trained=self.trained > 0,
+            seconds=0.0 if self.store is None else self.store.seconds(),
+            plan=str(self.plan()),
+            work=self.meter.summary(),
+            judged=judged,
         )
 
     # Training
@@ -301,6 +314,7 @@ class Run:
         at = np.flatnonzero(outcome.history.evaluated == rung)
         return float(outcome.history.val_accuracy[at[0]]) if len(at) else outcome.val_accuracy
 
+    @pinned_flags()
     def _train_to(
         self, ids: Sequence[int], until: int, of: Sequence[int] = (), before: int = 0
     ) -> None:
@@ -454,7 +468,8 @@ class Run:
             self.rungs |= {(r.key, until): r.outcome.val_accuracy for r in results}
         obsolete = self.keeper.add(self._rows(ids), lambda row: self._trained(stack, ids, row.id))
         if self.store is not None:
-            self.store.add(results, rung=until if pausing else None)
+            rung, seconds = until if pausing else None, time.perf_counter() - self.started
+            self.store.add(results, rung, seconds)
         for path in obsolete:
             path.unlink(missing_ok=True)
         if kept is not None and not pausing:

@@ -8,9 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxnet.checks import shown, whole
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
 from jaxnet.progress import Bar, Reporter
+from jaxnet.signatures import checked
+from jaxnet.sweeps.checks import check_budget, check_keeping
+from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import STEPS, Job
@@ -59,7 +63,7 @@ class RandomSearch:
     def __init__(self, space: Random, seed: int = 0) -> None:
         self._axes, self._generator = (
             checked_axes("RandomSearch", space),
-            np.random.default_rng(seed),
+            np.random.default_rng(whole("seed", seed)),
         )
 
     def ask(self, count: int) -> list[Settings]:
@@ -86,6 +90,7 @@ def checked_axes(name: str, space: Any) -> Mapping[str, Any]:
     return space.axes
 
 
+@checked
 def search(
     sampler: Sampler,
     data: DataSet | str = "fashion-mnist-mini",
@@ -97,6 +102,8 @@ def search(
     replicates: int = 1,
     validation: int | None = None,
     train: int | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
     patience: int | None = None,
     evaluations: int = EVALUATIONS,
     history: int = HISTORY_POINTS,
@@ -116,7 +123,8 @@ def search(
 
     With `out` all goes into that run folder. A configuration asked for again costs nothing there,
     unless it was cut: so a sampler that asks for the same when it starts again, as a seeded one
-    that is told the same does, goes on where a killed search was.
+    that is told the same does, goes on where a killed search was. One that asks for others than the
+    folder has results of is refused.
 
     Raises ConfigurationError, DataError or RunFolderError.
 
@@ -128,7 +136,8 @@ def search(
     """
     dataset = load(data) if isinstance(data, str) else data
     options = (steps, seed, validation, train, settings, replicates, None)
-    job = Job(Listed([]), dataset.name, *options, patience, evaluations, history)
+    limits = (patience, evaluations, history, split, split_seed)
+    job = Job(Listed([]), dataset.name, *options, *limits)
     return run_search(
         sampler,
         job,
@@ -160,31 +169,33 @@ def run_search(
 ) -> SweepResult:
     """Search on; what the list of `job` has already is not trained, but counted and reported."""
     started = time.perf_counter()
-    for name, value in {"trials": trials, "batch": batch}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name}: expected a whole number from 1 up, got {value!r}")
+    trials, batch = whole("trials", trials, 1), whole("batch", batch, 1)
+    check_keeping(keep, select)
+    check_budget(memory)
     asked = before = len(job.space.settings(job.seed))
     folder: RunFolder | None = None
+    store: Store | None = None
     run: Rounds | None = None
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(Bar(float(trials - before)) if progress else Reporter())
         interrupt = stack.enter_context(Interrupt())
 
+        def entered(most: int) -> None:
+            if folder is not None and store is not None:
+                folder.enter(job, data, store, trials=most * job.replicates)
+
         def extended(settings: Sequence[Settings]) -> Rounds:
             """Return the run with these configurations added, all of them checked."""
-            nonlocal job, folder
+            nonlocal job, folder, store
             job = with_settings(job, settings)
-            check_round(job, data, memory)  # before anything is written
-            if out is not None:
+            check_round(job, data, memory, filed=out is not None)  # before anything is written
+            if out is not None and folder is None:
                 folder = RunFolder.open(out, job, data)
+                store = stack.enter_context(Store(folder.database))
+            entered(max(trials, before))
             if run is not None:
-                if folder is not None:
-                    folder.describe(job, data)
                 run.extend(job)
                 return run
-            store = None if folder is None else stack.enter_context(Store(folder.database))
-            if folder is not None:
-                folder.describe(job, data)
             most = min(batch, trials) * job.replicates
             new = Rounds(job, data, folder, store, memory, keep, select, callback, most)
             new.interrupt = interrupt
@@ -203,6 +214,8 @@ def run_search(
                 sampler.tell(run.train_from(first))
             if run is None and before:
                 run = extended([])
+        except AnotherRun:
+            raise  # the folder is another search's, and stays as it is
         except BaseException:
             # Ctrl-C, a full disk, a sampler's error: what finished is kept, and readable.
             if run is not None:
@@ -210,6 +223,7 @@ def run_search(
             raise
         if run is None:
             raise ConfigurationError("the sampler asked for no configuration at all")
+        entered(asked)
         return run.finish(started)
 
 
@@ -218,7 +232,7 @@ def _asked(sampler: Sampler, count: int) -> list[Settings]:
     if not isinstance(asked, Sequence) or not all(isinstance(one, Mapping) for one in asked):
         raise ConfigurationError(
             f"ask({count}) of the sampler should return a list of dicts of settings, such as "
-            f"[{{'learning_rate': 0.01}}], got {asked!r}"
+            f"[{{'learning_rate': 0.01}}], got {shown(asked)}"
         )
     return [dict(settings) for settings in asked]
 

@@ -6,13 +6,15 @@ it can be written to and read from TOML and JSON (`to_dict`, `space_from_dict`).
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from jaxnet.checks import LARGEST, number, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.signatures import checked
 
 Settings = dict[str, Any]
 
@@ -111,12 +113,17 @@ def grid(**axes: Any) -> Grid:
     """
     lists = {}
     for name, values in axes.items():
-        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
+        if getattr(values, "ndim", 0):
+            values = values.tolist()  # an array, NumPy's or JAX's
+        elif isinstance(values, Iterator | Set):
+            raise ConfigurationError(
+                f"{name}: expected a list of values or one value, got {shown(values)}, which has "
+                f"no order or can be read once only: write list(...)"
+            )
+        elif isinstance(values, str | bytes) or not isinstance(values, Sequence):
             values = [values]  # one value: a constant
         elif isinstance(values, tuple) and hasattr(values, "_fields"):
             values = [values]  # a named tuple, such as an optax optimizer, is a value
-        elif isinstance(values, np.ndarray):
-            values = values.tolist()
         if len(values) == 0:
             raise ConfigurationError(
                 f"the grid is empty: axis {name} has no values. Give it one, or remove it"
@@ -129,6 +136,7 @@ def grid(**axes: Any) -> Grid:
     return Grid(lists)
 
 
+@checked
 def random_draws(count: int, **axes: Any) -> Random:
     """Return `count` random configurations of these axes: distributions, or constants.
 
@@ -136,10 +144,7 @@ def random_draws(count: int, **axes: Any) -> Random:
     >>> [settings["hidden"] for settings in space.settings(seed=0)]
     [[160], [80], [80]]
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigurationError(
-            f"the random space is empty: count should be 1 or more, got {count!r}"
-        )
+    count = whole("count", count, 1)
     if not axes:
         raise ConfigurationError(
             "the random space has no axes: give it one, such as "
@@ -148,26 +153,31 @@ def random_draws(count: int, **axes: Any) -> Random:
     return Random(count, axes)
 
 
+@checked
 def uniform(low: float | int, high: float | int) -> Distribution:
     """Return the uniform distribution on [low, high)."""
     return _distribution("uniform", (low, high))
 
 
+@checked
 def log_uniform(low: float | int, high: float | int) -> Distribution:
     """Return the distribution on [low, high) whose logarithm is uniform; both ends positive."""
     return _distribution("log_uniform", (low, high))
 
 
+@checked
 def normal(mean: float | int, deviation: float | int) -> Distribution:
     """Return the normal distribution."""
     return _distribution("normal", (mean, deviation))
 
 
+@checked
 def integers(low: int, high: int) -> Distribution:
     """Return the uniform distribution on low, low + 1, ..., high."""
     return _distribution("integers", (low, high))
 
 
+@checked
 def log_integers(low: int, high: int) -> Distribution:
     """Return the distribution on low, ..., high with probability about 1/value: for widths."""
     return _distribution("log_integers", (low, high))
@@ -201,12 +211,12 @@ def _distribution(kind: str, arguments: Sequence[Any]) -> Distribution:
         if not arguments:
             raise ConfigurationError("choice needs at least one value to choose from")
         return Distribution(kind, arguments)
-    numbers = all(isinstance(a, int | float) and not isinstance(a, bool) for a in arguments)
-    if len(arguments) != 2 or not numbers:
-        raise ConfigurationError(f"{kind} takes two numbers, got {list(arguments)}")
-    if not all(map(math.isfinite, arguments)):
-        raise ConfigurationError(f"{kind} takes two finite numbers, got {list(arguments)}")
-    low, high = arguments
+    if len(arguments) != 2:
+        raise ConfigurationError(f"{kind}: expected two numbers, got {shown(list(arguments))}")
+    ends = ("mean", "deviation") if kind == "normal" else ("low", "high")
+    take = (lambda *given: whole(*given, lowest=-LARGEST)) if kind.endswith("integers") else number
+    low, high = (take(f"{kind}: {end}", a) for end, a in zip(ends, arguments, strict=True))
+    arguments = low, high
     if kind == "normal":
         if high < 0:
             raise ConfigurationError(f"normal: expected a deviation ≥ 0, got {high}")
@@ -214,8 +224,8 @@ def _distribution(kind: str, arguments: Sequence[Any]) -> Distribution:
         raise ConfigurationError(f"{kind}: the low end {low} is above the high end {high}")
     if kind.startswith("log_") and low <= 0:
         raise ConfigurationError(f"{kind}: both ends must be positive, got {low}")
-    if kind.endswith("integers") and not all(isinstance(a, int) for a in arguments):
-        raise ConfigurationError(f"{kind} takes two whole numbers, got {list(arguments)}")
+    if kind == "uniform" and not math.isfinite(high - low):
+        raise ConfigurationError(f"uniform: the ends {low:g} and {high:g} are too far apart")
     return Distribution(kind, arguments)
 
 
@@ -242,7 +252,7 @@ def space_from_dict(spec: Mapping[str, Any]) -> Space:
             raise ConfigurationError("the list of configurations is empty")
         return Listed(body)
     if not isinstance(body, Mapping):
-        raise ConfigurationError(f"write [{kind}] as a table of axes, got {body!r}")
+        raise ConfigurationError(f"write [{kind}] as a table of axes, got {shown(body)}")
     if kind == "grid":
         return grid(**body)
     axes = {name: _axis_from_dict(name, axis) for name, axis in body.items() if name != "count"}
@@ -267,5 +277,7 @@ def _axis_from_dict(name: str, axis: Any) -> Any:
     if kind not in DISTRIBUTIONS:
         raise ConfigurationError(unknown(f"distribution for {name}", kind, DISTRIBUTIONS))
     if not isinstance(arguments, list):
-        raise ConfigurationError(f"random axis {name}: expected {kind} = [...], got {arguments!r}")
+        raise ConfigurationError(
+            f"random axis {name}: expected {kind} = [...], got {shown(arguments)}"
+        )
     return _distribution(kind, arguments)

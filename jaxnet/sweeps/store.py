@@ -1,13 +1,12 @@
 """The results of a run as they come, in one SQLite file: what is committed survives anything."""
 
 import contextlib
-import json
 import math
 import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from safetensors.numpy import load, save
 
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.record import History, Outcome
-from jaxnet.texts import parse_json
+from jaxnet.texts import parse_json, to_json
 
-VERSION = 2  # of the tables below, in SQLite's user_version
+VERSION = 3  # of the tables below, in SQLite's user_version
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS results (
@@ -37,6 +36,18 @@ CREATE TABLE IF NOT EXISTS rungs (   -- what a halving was decided on
     val_accuracy REAL,               -- NULL where the run diverged
     PRIMARY KEY (key, step)
 );
+CREATE TABLE IF NOT EXISTS ids (     -- see RowId
+    id INTEGER PRIMARY KEY,
+    configuration TEXT NOT NULL,
+    job_key TEXT NOT NULL,
+    job_network TEXT NOT NULL,
+    key TEXT,
+    network TEXT
+);
+CREATE TABLE IF NOT EXISTS calls (   -- how long each call was at it that trained
+    number INTEGER PRIMARY KEY,
+    seconds REAL NOT NULL
+);
 """
 
 
@@ -46,7 +57,10 @@ _COLUMNS = {
         *("status", "history"),
     ],
     "rungs": ["key", "step", "val_accuracy"],
+    "ids": ["id", "configuration", "job_key", "job_network", "key", "network"],
+    "calls": ["number", "seconds"],
 }
+_DIGEST = re.compile(r"[0-9a-f]{1,64}")
 _STATUS = re.compile(r"ok|(diverged|stopped|cut)@\d{1,18}")
 MOST_BYTES = 1 << 28  # of one value
 
@@ -58,6 +72,31 @@ class Result:
     key: str
     settings: dict[str, Any]
     outcome: Outcome
+
+
+@dataclass(frozen=True)
+class RowId:
+    """What a run folder has under an id: a configuration, and which of its results is its row.
+
+    `key` and `network` name that result and the file of its network, None where there is none yet;
+    `job_key` and `job_network` name what the folder's job asks for: not the same while networks
+    train for longer than before.
+    """
+
+    configuration: str
+    job_key: str
+    job_network: str
+    key: str | None = None
+    network: str | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All that a store holds; the validation accuracies that cuts were decided on by key, step."""
+
+    results: list[Result]
+    rungs: dict[tuple[str, int], float]
+    ids: list[RowId]
 
 
 class Store:
@@ -83,14 +122,18 @@ class Store:
     def _prepare(self) -> None:
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
         names = self._connection.execute("SELECT name FROM sqlite_master").fetchall()
+        self._call: int | None = None
         if names and found != VERSION:
             raise RunFolderError(
                 f"{self.path} has tables of version {found}, expected {VERSION}: it is of another "
                 f"version of jaxnet, or no run's. Run in a new folder"
             )
         self._connection.execute("PRAGMA journal_mode = WAL")
-        # One transaction: killed in it, there are no tables, and no version is missing.
-        self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        if not names:
+            # One transaction: killed in it, there are no tables, and no version is missing.
+            self._connection.executescript(
+                f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
         _check_tables(self._connection)
 
     def _locked(self) -> sqlite3.Connection:
@@ -119,12 +162,15 @@ class Store:
         self._connection.close()
         self._lock.close()
 
-    def add(self, results: Sequence[Result], rung: int | None = None) -> None:
-        """Commit results, all or none; with `rung`, as what a cut after that step is decided on."""
+    def add(self, results: Sequence[Result], rung: int | None = None, seconds: float = 0.0) -> None:
+        """Commit results, all or none; with `rung`, as what a cut after that step is decided on.
+
+        They are the rows of the ids whose job asks for them. `seconds`: see `spent`.
+        """
         records = [
             (
                 result.key,
-                json.dumps(result.settings),
+                to_json(result.settings),
                 result.outcome.steps,
                 *map(
                     _finite,
@@ -139,16 +185,51 @@ class Store:
             )
             for result in results
         ]
+        with self._writing():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records
+            )
+            self._connection.executemany(
+                "UPDATE ids SET key = job_key, network = job_network WHERE job_key = ?",
+                [(result.key,) for result in results],
+            )
+            if rung is not None:
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO rungs VALUES (?, ?, ?)",
+                    [(r.key, rung, _finite(r.outcome.val_accuracy)) for r in results],
+                )
+            self._note(seconds)
+
+    def record(self, ids: Sequence[RowId]) -> None:
+        """Commit what there is under each id, in place of all that was."""
+        if list(ids) == self.ids():
+            return
+        with self._writing():
+            self._connection.execute("DELETE FROM ids")
+            self._connection.executemany(
+                "INSERT INTO ids VALUES (?, ?, ?, ?, ?, ?)",
+                [(i, *astuple(one)) for i, one in enumerate(ids)],
+            )
+
+    def spent(self, seconds: float) -> None:
+        """Commit how long this process is at it."""
+        with self._writing():
+            self._note(seconds)
+
+    def _note(self, seconds: float) -> None:
+        if self._call is None:
+            (count,) = self._connection.execute("SELECT count(*) FROM calls").fetchone()
+            self._call = count
+        self._connection.execute(
+            "INSERT OR REPLACE INTO calls VALUES (?, ?)", (self._call, seconds)
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Commit what is executed, all or none."""
         try:
             with self._connection:
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records
-                )
-                if rung is not None:
-                    self._connection.executemany(
-                        "INSERT OR REPLACE INTO rungs VALUES (?, ?, ?)",
-                        [(r.key, rung, _finite(r.outcome.val_accuracy)) for r in results],
-                    )
+                yield
         except sqlite3.Error as error:
             raise RunFolderError(
                 f"cannot write {self.path} ({error}): what was committed before is kept; "
@@ -165,9 +246,25 @@ class Store:
         with _reading(self.path):
             return _rungs(self._connection)
 
+    def ids(self) -> list[RowId]:
+        """Return what there is under each id."""
+        with _reading(self.path):
+            return _ids(self._connection)
 
-def read_store(path: Path) -> tuple[list[Result], dict[tuple[str, int], float]]:
-    """Return the results and rungs of a store, as committed so far; another process may write it.
+    def keys(self) -> set[str]:
+        """Return the keys of the committed results."""
+        with _reading(self.path):
+            return {key for (key,) in self._connection.execute("SELECT key FROM results")}
+
+    def seconds(self) -> float:
+        """Return how long the calls that trained were at it, all together."""
+        with _reading(self.path):
+            (total,) = self._connection.execute("SELECT total(seconds) FROM calls").fetchone()
+            return _number(total)
+
+
+def read_store(path: Path) -> Stored:
+    """Return what a store holds, as committed so far; another process may write it.
 
     RunFolderError where the file is none.
     """
@@ -176,7 +273,7 @@ def read_store(path: Path) -> tuple[list[Result], dict[tuple[str, int], float]]:
     mode = "mode=rw" if os.access(path.parent, os.W_OK) else "immutable=1"
     with _reading(path), contextlib.closing(_opened(path, mode)) as store:
         _check_tables(store)
-        return _results(store), _rungs(store)
+        return Stored(_results(store), _rungs(store), _ids(store))
 
 
 @contextlib.contextmanager
@@ -233,7 +330,7 @@ def _check_tables(store: sqlite3.Connection) -> None:
     if sorted((kind, name) for kind, name, root in found if root) != [
         ("table", name) for name in sorted(_COLUMNS)
     ] or len(found) != len(_COLUMNS):
-        raise ValueError(f"expected the tables {' and '.join(_COLUMNS)}, and nothing else")
+        raise ValueError(f"expected the tables {', '.join(_COLUMNS)}, and nothing else")
     for name, expected in _COLUMNS.items():
         columns = store.execute(f"PRAGMA table_xinfo({name})").fetchall()
         if [column[1] for column in columns] != expected or any(column[6] for column in columns):
@@ -250,6 +347,19 @@ def _rungs(store: sqlite3.Connection) -> dict[tuple[str, int], float]:
         if not isinstance(key, str) or not isinstance(step, int):
             raise ValueError("a rung of no key or step")
         found[key, step] = _number(accuracy)
+    return found
+
+
+def _ids(store: sqlite3.Connection) -> list[RowId]:
+    found = []
+    for i, *texts in store.execute("SELECT * FROM ids ORDER BY id"):
+        digests = [text for text in texts if text is not None]
+        if i != len(found) or None in texts[:3] or (texts[3] is None) != (texts[4] is None):
+            raise ValueError("ids that are not those of a run")
+        # They become names of files.
+        if not all(isinstance(text, str) and _DIGEST.fullmatch(text) for text in digests):
+            raise ValueError("an id of what is no digest")
+        found.append(RowId(*texts))
     return found
 
 
@@ -276,7 +386,13 @@ def _result(record: Sequence[Any]) -> Result:
 
 
 def _plain(value: Any, depth: int = 4) -> bool:
-    """Whether a value is a number, a text, or a list of such, as deep as a setting may be."""
+    """Whether a value is a number, a text, or a list of such, as deep as a setting may be.
+
+    Or the label and fingerprint of an object (see `jaxnet.sweeps.identity.settings_of`).
+    """
+    if isinstance(value, dict):
+        texts = all(isinstance(inner, str) for inner in value.values())
+        return texts and value.keys() == {"label", "fingerprint"}
     if isinstance(value, list):
         return depth > 0 and all(_plain(inner, depth - 1) for inner in value)
     return isinstance(value, bool | int | float | str | None)

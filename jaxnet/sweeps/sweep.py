@@ -6,8 +6,10 @@ from typing import Any
 
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps.checks import check_job
+from jaxnet.signatures import checked
+from jaxnet.sweeps.checks import check_job, check_options
 from jaxnet.sweeps.cluster import Ray
+from jaxnet.sweeps.folder import folder_beside
 from jaxnet.sweeps.halving import Halving
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.plan import Plan
@@ -18,6 +20,7 @@ from jaxnet.sweeps.run import Callback, run_job
 from jaxnet.sweeps.space import Listed, Space
 
 
+@checked
 def sweep(
     space: Space | Sequence[Mapping[str, Any]],
     data: DataSet | str = "fashion-mnist-mini",
@@ -27,11 +30,14 @@ def sweep(
     replicates: int = 1,
     validation: int | None = None,
     train: int | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
     halving: Halving | float | int | None = None,
     patience: int | None = None,
     evaluations: int = EVALUATIONS,
     history: int = HISTORY_POINTS,
     out: Path | str | None = None,
+    beside: bool = False,
     keep: int | None = 1,
     select: str = "mean",
     memory: float | int | None = None,
@@ -50,7 +56,9 @@ def sweep(
 
     With `out` the run is kept in that folder. The same call goes on where it was interrupted; one
     with more configurations, seeds or steps computes what is missing, and goes on from networks
-    that were kept where the schedule is the same for any length. `keep`: the networks of how many
+    that were kept where the schedule is the same for any length. The configurations that are there
+    keep their ids, new ones come after. Any other run is refused, or with `beside` kept in
+    out-2, out-3, ...: the first that is free, or that it extends. `keep`: the networks of how many
     settings (None: all). `select`: settings are ranked by the "mean" or the "median" over seeds.
     What trains together takes at most `memory` bytes (default: a quarter of the host's, half of an
     accelerator's); `plan` tells beforehand. It is divided among so many `devices` of this process
@@ -79,11 +87,13 @@ def sweep(
         patience,
         evaluations,
         history,
+        split,
+        split_seed,
     )
     return run_job(
         job,
         dataset,
-        out=out,
+        out=folder_beside(out, job, dataset) if beside and out is not None else out,
         progress=progress,
         memory=memory,
         keep=keep,
@@ -94,6 +104,7 @@ def sweep(
     )
 
 
+@checked
 def plan(
     space: Space | Sequence[Mapping[str, Any]],
     data: DataSet | str = "fashion-mnist-mini",
@@ -103,15 +114,27 @@ def plan(
     replicates: int = 1,
     validation: int | None = None,
     train: int | None = None,
+    split: str | None = None,
+    split_seed: int = 0,
     halving: Halving | float | int | None = None,
+    patience: int | None = None,
+    evaluations: int = EVALUATIONS,
+    history: int = HISTORY_POINTS,
+    out: Path | str | None = None,
+    keep: int | None = 1,
+    select: str = "mean",
     memory: float | int | None = None,
     devices: int | None = None,
+    on: str | Ray | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
     **settings: Any,
 ) -> Plan:
     """Return what `sweep` would do with these arguments: groups, chunks, programs, memory, work.
 
     Nothing is trained; where memory is short, small programs are compiled to learn what they take.
-    The errors are those of `sweep`.
+    The arguments and errors are those of `sweep`. The plan is that of the whole job in this
+    process: `out` is not read, nothing is called back, and no cluster is asked.
 
     >>> from jaxnet.sweeps import grid
     >>> print(plan(grid(learning_rate=[1e-2, 1e-3], batch_size=[50, 100]), memory=2e9))
@@ -122,6 +145,7 @@ def plan(
     50          2         2        1       learning_rate  6.5  0.00639
     100         2         2        1       learning_rate  6.5  0.0128
     """
+    del progress
     dataset = load(data) if isinstance(data, str) else data
     job = Job(
         _space(space),
@@ -133,11 +157,18 @@ def plan(
         settings,
         replicates,
         _halving(halving),
+        patience,
+        evaluations,
+        history,
+        split=split,
+        split_seed=split_seed,
     )
-    check_job(job, dataset)
+    check_options(keep=keep, select=select, on=on, callback=callback, devices=devices)
+    check_job(job, dataset, filed=out is not None)
     return plan_job(job, dataset, memory=memory, devices=devices)
 
 
+@checked
 def train(data: DataSet | str = "fashion-mnist-mini", **options: Any) -> SweepResult:
     """Train one network: a sweep of one configuration, with the options and settings of `sweep`.
 

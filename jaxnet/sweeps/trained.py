@@ -12,6 +12,7 @@ from jaxnet.configuration import Configuration
 from jaxnet.data import DataSet, Preprocessing
 from jaxnet.errors import DataError, RunFolderError
 from jaxnet.network import CustomNetwork, Network
+from jaxnet.numerics import numerics
 from jaxnet.sweeps.identity import settings_of
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome
@@ -38,10 +39,10 @@ def network_of(
     if structure.model is not None:
         arguments = {
             name: value
-            for name, value in [*structure.arguments, *configuration.numbers.items()]
-            if name in structure.model.defaults
+            for name, value in {**structure.static_arguments, **configuration.numbers}.items()
+            if name in structure.model.value.defaults
         }
-        return CustomNetwork(model=structure.model, arguments=arguments, **common)
+        return CustomNetwork(model=structure.model.value, arguments=arguments, **common)
     return Network(
         hidden=structure.hidden,
         activation=structure.activation,
@@ -76,14 +77,17 @@ def load_saved(path: Path, configuration: Configuration, data: PreparedData) -> 
     tensors, _ = read_tensors(path)
     shape = member_shape(configuration, data)
     try:
-        member = Member(
-            params=_tree(shape.params, tensors, "params"),
-            state=_tree(shape.state, tensors, "state"),
-            optimizer_state=like_tree(shape.optimizer_state, tensors, "training/optimizer_state"),
-            diverged_at=jnp.int32(-1),
-            stopped=jnp.bool(False),
-            loss=jnp.asarray(tensors["training/loss"]),
-        )
+        with numerics(configuration.structure.precision):
+            member = Member(
+                params=_tree(shape.params, tensors, "params"),
+                state=_tree(shape.state, tensors, "state"),
+                optimizer_state=like_tree(
+                    shape.optimizer_state, tensors, "training/optimizer_state"
+                ),
+                diverged_at=jnp.int32(-1),
+                stopped=jnp.bool(False),
+                loss=jnp.asarray(tensors["training/loss"]),
+            )
         history = History.from_arrays(
             {name: tensors[f"training/history/{name}"] for name in NO_HISTORY.arrays()}
         )

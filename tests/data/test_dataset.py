@@ -53,7 +53,8 @@ def test_labels_that_are_no_class_numbers_do_not_make_a_class_each():
 def test_images_that_are_not_finite_in_float32_are_refused(value):
     x, y = arrays(dtype=np.float64)
     x[6, 1, 2, 0] = value
-    with pytest.raises(DataError, match=r"test images: 1 values are NaN or infinite.*row 6"):
+    where = r"row 6, column \[1, 2, 0\]: (nan|inf|1e\+300)"
+    with pytest.raises(DataError, match=f"test images: 1 value is NaN or infinite.*{where}"):
         DataSet.from_arrays(x[:5], y[:5], x, y)
 
 
@@ -61,8 +62,6 @@ def test_images_that_are_not_finite_in_float32_are_refused(value):
     ("change", "message"),
     [
         (lambda x, y: (x.astype(np.int64), y), "expected uint8 or float32, got int64"),
-        (lambda x, y: (x, y.astype(np.float32)), "expected integers, got float32"),
-        (lambda x, y: (x, y > 0), "expected integers, got bool"),
         (lambda x, y: (x, y[:-1]), r"each of the 10 images, shape \[10\], got shape \[9\]"),
         (lambda x, y: (x, y[:, None]), r"got shape \[10, 1\].*ravel"),
         (lambda x, y: (x[:, 0, 0, 0], y), r"got shape \[10\]"),
@@ -77,7 +76,7 @@ def test_wrong_arrays_are_refused_with_the_remedy(change, message):
 
 def test_training_and_test_images_must_agree():
     x, y = arrays()
-    with pytest.raises(DataError, match=r"\[4, 4, 3\] but test images are uint8 \[2, 4, 3\]"):
+    with pytest.raises(DataError, match=r"\[4, 4, 3\].*, but test images are uint8 \[2, 4, 3\]"):
         DataSet.from_arrays(x, y, x[:, :2], y)
 
 
@@ -89,7 +88,7 @@ def test_the_constructor_checks_by_itself():
 
 def test_split_follows_the_course_and_copies_nothing():
     data = make(10)
-    parts = data.split(3)
+    parts = data.split(3, kind="tail")
     assert [len(p) for p in parts] == [7, 3, 4]
     np.testing.assert_array_equal(parts.validation.images, data.train_images[7:])
     np.testing.assert_array_equal(parts.validation.labels, data.train_labels[7:])
@@ -100,7 +99,7 @@ def test_split_follows_the_course_and_copies_nothing():
 
 def test_split_of_the_first_rows_validates_on_the_next():
     data = make(10)
-    parts = data.split(2, train=5)
+    parts = data.split(2, train=5, kind="tail")
     np.testing.assert_array_equal(parts.train.images, data.train_images[:5])
     np.testing.assert_array_equal(parts.validation.images, data.train_images[5:7])
 

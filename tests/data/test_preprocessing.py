@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxnet.data import fit, preprocessing
+from jaxnet.data import fit, moments, preprocessing
 from jaxnet.data.preprocessing import METHODS, Preprocessing
 from jaxnet.errors import ConfigurationError, DataError
 
@@ -28,7 +28,7 @@ def whitened_covariance(x, **how):
 @pytest.fixture(params=[1, 7, 10**6])
 def chunk_rows(request, monkeypatch):
     """Rows of 12 pixels that fit in one float64 chunk: one, some, all."""
-    monkeypatch.setattr(preprocessing, "_CHUNK_BYTES", request.param * 12 * 8)
+    monkeypatch.setattr(moments, "CHUNK_BYTES", request.param * 12 * 8)
     return request.param
 
 
@@ -112,6 +112,66 @@ def test_zca_is_its_formula():
     p = fit(x, "zca")
     np.testing.assert_allclose(p.projection, w, atol=1e-6)
     np.testing.assert_allclose(p.apply(x), (flat(x) - flat(x).mean(axis=0)) @ w, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 7, 11])
+@pytest.mark.parametrize("regularization", [0.1, 1e-3, 10])
+@pytest.mark.usefixtures("chunk_rows")
+def test_zca_of_few_images_is_its_formula(n, regularization):
+    """Of at most half as many images as pixels the images are decomposed, not the covariance."""
+    x = images(n=n)
+    eigenvalues, v = np.linalg.eigh(np.cov(flat(x), rowvar=False, bias=True))
+    gains = (np.maximum(eigenvalues, 0) + regularization * eigenvalues.mean()) ** -0.5
+    w = v @ np.diag(gains) @ v.T
+    p = fit(x, "zca", regularization=regularization)
+    # Rounding of float32, of entries as large as the largest gain.
+    np.testing.assert_allclose(p.projection, w, atol=1e-6 * gains.max())
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 7, 11])
+@pytest.mark.usefixtures("chunk_rows")
+def test_pca_of_few_images_is_the_eigenvectors_of_their_covariance(n):
+    x = images(n=n)
+    k = min(n - 1, 4)
+    p = fit(x, "pca", components=k)
+    eigenvalues, v = np.linalg.eigh(np.cov(flat(x), rowvar=False, bias=True))
+    v = v[:, ::-1][:, :k]
+    v *= np.sign(v[np.abs(v).argmax(axis=0), np.arange(k)])
+    np.testing.assert_allclose(p.projection, v, atol=1e-5)
+    variances = p.apply(x).var(axis=0)
+    np.testing.assert_allclose(variances, eigenvalues[::-1][:k], rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", [{"components": 3}, {"variance": 0.9}])
+def test_pca_of_few_images_decomposes_no_matrix_of_all_pixels(how, monkeypatch):
+    """60 images of 30,000 pixels: their covariance alone would take 7 GiB."""
+    sizes = []
+    svd = np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda a, **h: sizes.append(a.shape) or svd(a, **h))
+    monkeypatch.delattr(np.linalg, "eigh")
+    x = np.random.default_rng(0).normal(size=(60, 30_000)).astype(np.float32)
+    p = fit(x, "pca", **how)
+    assert sizes == [(60, 30_000)]
+    assert p.projection is not None
+    gram = p.projection.T @ p.projection
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["pca", "zca"])
+def test_a_decomposition_beyond_memory_is_refused_in_one_line(method, monkeypatch):
+    how = SETTINGS.get(method, {})
+    message = rf"{method}' of 300 images with 12 pixels takes .* GiB.* smaller images, or use 'mean"
+    monkeypatch.setattr(preprocessing, "host_memory", lambda: 9000)
+    with pytest.raises(ConfigurationError, match=message):
+        fit(images(), method, **how)
+    monkeypatch.undo()
+
+    def no_memory(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(np.linalg, "eigh", no_memory)  # as a limit of the process has it
+    with pytest.raises(ConfigurationError, match=message):
+        fit(images(), method, **how)
 
 
 def test_zca_whitens_as_the_regularization_goes_to_zero():
@@ -199,8 +259,8 @@ def test_saved_arrays_that_do_not_fit_together(method, change, message):
         ("pca", {"variance": 99.0}, "For 99 % give 0.99"),
         ("pca", {"variance": 0.0}, r"in \(0, 1\]"),
         ("zca", {"components": 3}, "belong to 'pca', got them with 'zca'"),
-        ("zca", {"regularization": 0.0}, "> 0, got 0.0"),
-        ("zca", {"regularization": float("nan")}, "> 0, got nan"),
+        ("zca", {"regularization": 0.0}, "from 1e-30 to 1e30, got 0.0"),
+        ("zca", {"regularization": float("nan")}, "expected a finite number, got nan"),
     ],
 )
 def test_settings_that_cannot_be(method, how, message):

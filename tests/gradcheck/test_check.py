@@ -228,6 +228,51 @@ def test_surrogates_are_compared_with_autodiff_only():
         assert report.verdict == verdict
 
 
+def ruled(f, backward):
+    rule = jax.custom_vjp(f)
+    rule.defvjp(lambda x: (f(x), x), backward)
+    return rule
+
+
+STRAIGHT_THROUGH = {
+    "stop_gradient": lambda x: x + jax.lax.stop_gradient(jnp.round(x) - x),
+    "round": ruled(lambda x: jnp.round(x), lambda x, d: (d,)),
+    "sign, clipped": ruled(lambda x: jnp.sign(x), lambda x, d: (jnp.where(abs(x) < 1, d, 0),)),
+    "in 256 steps": ruled(lambda x: jnp.round(x * 256) / 256, lambda x, d: (d,)),
+    "to integers": ruled(lambda x: x.astype(int).astype(x.dtype), lambda x, d: (d,)),
+    "threshold": ruled(lambda x: jnp.where(x > 0, 1.0, -1.0), lambda x, d: (d,)),
+    "smooth beside steps": ruled(lambda x: x**2 + jnp.floor(x), lambda x, d: (d * (2 * x + 1),)),
+    "hard softmax": lambda x: (
+        jax.nn.softmax(x)
+        + jax.lax.stop_gradient(jax.nn.one_hot(x.argmax(), 3, dtype=x.dtype) - jax.nn.softmax(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRAIGHT_THROUGH)
+@pytest.mark.parametrize("mode", ["directional", "full"])
+def test_a_straight_through_estimator_that_fails_is_told_what_to_declare(name, mode):
+    f, x = STRAIGHT_THROUGH[name], np.array([0.3, -0.7, 1.4])
+    report = check_grads(f, (x,), mode=mode)
+    assert report.verdict == "FAIL"
+    assert report.leaves[0].reason.endswith('then expected="surrogate"')
+    assert check_grads(f, (x,), mode=mode, expected="surrogate").verdict == "PASS"
+
+
+def test_a_surrogate_by_hand_is_told_to_come_with_its_function():
+    def surrogate(x):
+        return jnp.sum(x + jax.lax.stop_gradient(jnp.round(x) - x))
+
+    arguments = (lambda x: jnp.round(x).sum(), (np.array([0.3, -0.7, 1.4]),))
+    report = check_grads(*arguments, grad=jnp.ones_like)
+    assert report.verdict == "FAIL"
+    assert 'expected="surrogate", and reference= a function' in report.leaves[0].reason
+    declared = {"reference": surrogate, "expected": "surrogate"}
+    assert check_grads(*arguments, grad=jnp.ones_like, **declared).verdict == "PASS"
+    smooth = check_grads(lambda x: (x**2).sum(), (X,), grad=lambda x: x)
+    assert "surrogate" not in str(smooth)
+
+
 # Scale and size
 
 
@@ -458,3 +503,31 @@ def test_a_python_float_is_a_leaf_like_any_other():
     assert set(verdicts(check_grads(f, (X, 0.5), grad=lambda x, rate: (2 * rate * x, None)))) == {
         "x"
     }
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        {"jax_debug_nans": True},
+        {"jax_debug_infs": True},
+        {"jax_disable_jit": True},
+        {"jax_transfer_guard": "disallow"},
+    ],
+    ids=lambda flag: next(iter(flag)),
+)
+def test_debugging_flags_of_the_process_change_no_verdict(flag):
+    """Infinities at sqrt'(0) are what the report is to tell."""
+
+    def verdicts():
+        smooth = check_grads(lambda x: (x**3).sum(), (np.arange(1.0, 4.0),))
+        infinite = check_grads(lambda x: jnp.sqrt(x).sum(), (np.zeros(3),))
+        return smooth.verdict, infinite.verdict
+
+    expected = verdicts()
+    ((name, value),) = flag.items()
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        assert verdicts() == expected == ("PASS", "FAIL")
+    finally:
+        jax.config.update(name, before)

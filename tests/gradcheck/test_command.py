@@ -11,7 +11,7 @@ from jaxnet import layers
 from jaxnet.cli import main
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck import command
-from jaxnet.gradcheck.command import build_arguments
+from jaxnet.gradcheck.spec import build_arguments
 
 MODULE = """
 import jax
@@ -116,7 +116,8 @@ def test_a_wrong_backward_is_named_and_exits_with_1(monkeypatch, capsys):
     out = capsys.readouterr().out
     first = out.splitlines()[1]
     assert first.startswith("FAIL        layer layernorm")
-    assert "shift: factor -1" in first
+    assert "gradient of shift is wrong" in first
+    assert "factor -1: sign flipped" in first
     assert "layer layernorm, 5×7, float64:\ngradcheck FAIL" in out
     assert "0 of 2 hold" in out.splitlines()[-1]
     assert "--seed 3" in out.splitlines()[-1]
@@ -161,6 +162,7 @@ def test_few_reports_are_printed_in_full(monkeypatch, capsys):
         (["--only", "adam", "--json", "."], "cannot write .: expected a file"),
         (["--seed", "-1"], "--seed expects a number from 0, got -1"),
         (["--args", "f64[3]"], "--args belongs to a function: give MODULE:FUNCTION"),
+        (["--grad", "a:b"], "--grad belongs to a function: give MODULE:FUNCTION"),
         (["a:b", "--only", "adam"], "--only selects rows of jaxnet's own table"),
     ],
 )
@@ -226,6 +228,112 @@ def test_a_function_with_check_args(write, capsys, returned, code):
 def test_check_args_that_cannot_be(write, fails, returned, text):
     module = write(f"{MODULE}\ndef check_args():\n    return {returned}\n")
     assert text in fails(f"{module}:cube")
+
+
+BY_HAND = """
+def cube_grad(x):
+    return 3 * x**2
+
+def half(x):
+    return 1.5 * x**2
+
+def plain(x):
+    return (x * x * x).sum()
+
+def other(x):
+    return (x * x).sum()
+
+def bilinear(w, x):
+    return w @ x, (w, x)
+
+def bilinear_back(dout, cache):
+    w, x = cache
+    return dout * x, dout * w
+
+POINT = (np.array([1.0, 2.0]),)
+
+def point():
+    return POINT
+
+def with_options():
+    return {"args": POINT, "grad": half}
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "code"),
+    [
+        ("plain", "--grad cube_grad --args f64[4]", 0),
+        ("plain", "--grad {}:cube_grad --args f64[4]", 0),
+        ("plain", "--grad half --args f64[4]", 1),
+        ("bilinear", "--backward bilinear_back --args x=f64[4]|w=f64[4]", 0),
+        ("cube", "--reference plain --args f64[4]", 0),
+        ("cube", "--reference {}:other --args f64[4]", 1),
+        ("cube", "--args {}:POINT", 0),
+        ("cube", "--args {}:point", 0),
+        ("plain", "--args {}:with_options", 1),
+        ("plain", "--args {}:with_options --grad cube_grad", 0),
+        ("cube", "--args ([1.0,2.5],)", 0),
+        ("wrong_cube", "--args ([1.0,2.5],)", 1),
+        ("plain,cube", "--args f64[3]", 0),
+        ("plain,wrong_cube,cube", "--args f64[3]", 1),
+    ],
+)
+def test_gradients_and_arguments_by_name(write, capsys, here, target, options, code):
+    module = write(MODULE + BY_HAND)
+    words = [word.format(module).replace("|", " ") for word in options.split()]
+    words += ["--json", "r.json"]
+    assert main(["gradcheck", f"{module}:{target}", *words]) == code
+    out = capsys.readouterr().out
+    names = target.split(",")
+    assert out.count("gradcheck FAIL") == code
+    assert out.count("gradcheck PASS") == len(names) - code
+    written = json.loads((here / "r.json").read_text())
+    if len(names) > 1:
+        assert list(written) == names
+        assert all(f"{name}: gradcheck" in out for name in names)
+    else:
+        assert written["verdict"] == ("FAIL" if code else "PASS")
+
+
+def test_a_module_whose_check_args_go_by_function(write, capsys):
+    by_function = "{'cube': POINT, 'plain': {'args': POINT, 'grad': %s}}"
+    for grad, code in [("cube_grad", 0), ("half", 1)]:
+        sys.modules.pop("user_module", None)
+        returned = by_function % grad
+        module = write(f"{MODULE}{BY_HAND}\ndef check_args():\n    return {returned}\n")
+        assert main(["gradcheck", module]) == code
+        out = capsys.readouterr().out
+        assert "cube: gradcheck PASS" in out
+        assert f"plain: gradcheck {'FAIL' if code else 'PASS'}" in out
+        assert main(["gradcheck", f"{module}:cube"]) == 0
+        assert main(["gradcheck", f"{module}:plain"]) == code
+        capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "text"),
+    [
+        ("plain", "--grad cube_grda", "unknown function in {} 'cube_grda': did you mean"),
+        ("plain", "--grad {}x:cube_grad", "did you mean '{}'?"),
+        ("plain", "--grad {}:number", "{}:number expects a function, got int"),
+        ("plain", "--grad cube_grad --backward half", "give grad= (of a scalar f) or backward="),
+        ("plain,cube", "--grad cube_grad", "--grad belongs to one function, got plain, cube"),
+        ("plain,", "", "expected MODULE:FUNCTION"),
+        ("plain", "--args {}:pont", "unknown function in {} 'pont': did you mean 'point'?"),
+        ("plain", "--args {}:number", "--args {}:number expects to return a tuple"),
+        ("plain", "--args (1.0", "is no tuple of Python values"),
+        ("plain", "--args (1.0)", "--args expects a tuple, got (1.0): write (1.0,)"),
+        (None, "", "a module whose check_args() returns arguments by the function's name"),
+    ],
+)
+def test_names_that_cannot_be(write, fails, target, options, text):
+    module = write(MODULE + BY_HAND + "\ndef check_args():\n    return POINT\n")
+    words = [word.format(module) for word in options.split()]
+    if "--grad" in words:
+        words += ["--args", "f64[3]"]
+    what = module if target is None else f"{module}:{target}"
+    assert text.format(module) in fails(what, *words)
 
 
 @pytest.mark.parametrize(

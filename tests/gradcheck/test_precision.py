@@ -203,3 +203,44 @@ def test_the_matmul_precision_in_force_is_reported():
     with jax.default_matmul_precision("bfloat16"):
         report = check_grads(network, cast(jnp.float32, X, W, V))
     assert report.precision == "float64, matmul precision bfloat16"
+
+
+KEY = jax.random.key(3)
+DRAWS = {
+    "dropout": lambda x: jnp.where(jax.random.bernoulli(KEY, 0.5, x.shape), 2 * x, 0),
+    "old key": lambda x: jnp.where(jax.random.bernoulli(jax.random.PRNGKey(3), 0.5, x.shape), x, 0),
+    "uniform": lambda x: jnp.where(jax.random.uniform(KEY, x.shape, x.dtype) < 0.5, x, 0),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("shift", [0.0, 1e6])  # of a value beside which the mask does not show
+def test_another_mask_in_float64_is_no_loss_of_digits(name, shift):
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+
+    def f(x):
+        return shift + DRAWS[name](x).sum()
+
+    report = check_grads(f, (x,))
+    assert report.verdict == "PASS"
+    (note,) = [note for note in report.notes if "float64" in note]
+    assert "a dropout mask is another in float64" in note
+    assert note.endswith("own dtype not compared")
+    by_hand = check_grads(f, (x,), grad=jax.grad(f))
+    assert by_hand.verdict == "PASS"
+    assert any(note.endswith("own dtype compared with autodiff") for note in by_hand.notes)
+
+
+def test_the_same_draws_in_both_dtypes_are_compared():
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+
+    def masked(x):  # the probability is a float32 in both
+        return jnp.where(jax.random.bernoulli(KEY, np.float32(0.5), x.shape), x, 0).sum()
+
+    assert not any("draws" in note for note in check_grads(masked, (x,)).notes)
+
+    def narrow(x):
+        exact = jax.grad(masked)(x)
+        return exact if x.dtype == jnp.float64 else exact * 1.01
+
+    assert check_grads(masked, (x,), grad=narrow).verdict == "FAIL"

@@ -1,6 +1,7 @@
 """Every way to write a program in JAX may stand inside f; what cannot be checked is refused."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -185,3 +186,67 @@ def test_a_cotangent_clipped_on_its_way_back_is_seen():
 
     report = check_grads(lambda x: (jnp.tanh(x), x), (X,), backward=backward)
     assert report.verdict == "FAIL"
+
+
+@pytest.mark.parametrize("rest", [0.0, 0, 2.5, (0.0, {"a": 1.5})])
+@pytest.mark.parametrize("mode", ["directional", "full"])
+def test_python_numbers_among_the_outputs(rest, mode):
+    x = np.arange(1.0, 4.0)
+    for factor, verdict in [(1, "PASS"), (1.001, "FAIL")]:
+        rule = jax.custom_vjp(lambda x: (x**3).sum())
+        rule.defvjp(lambda x: ((x**3).sum(), x), lambda x, d, k=factor: (k * 3 * d * x**2,))
+        report = check_grads(lambda x, f=rule: (f(x), rest), (x,), mode=mode)
+        assert report.verdict == verdict
+    constant = check_grads(lambda x: 3.0, (x,), mode=mode)
+    assert constant.verdict == "PASS"
+    assert "the gradient is exactly zero in x" in constant.notes
+
+
+def averages(x):
+    """Average pool without padding in the count; its zero has a dtype, and in a trace no value."""
+    zero = jnp.zeros((), x.dtype)
+    total, count = (
+        lax.reduce_window(v, zero, lax.add, (2, 2), (1, 1), "SAME") for v in (x, jnp.ones_like(x))
+    )
+    return (total / count) ** 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_jax_differentiates_outside_of_jit_only(dtype):
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(dtype)
+    report = check_grads(averages, (x,))
+    assert report.verdict == "PASS"
+    (note,) = [note for note in report.notes if "jit" in note]
+    assert note.startswith("autodiff of f works outside of jit only (ValueError: Linearization")
+
+    def squares(x):
+        return averages(x), x
+
+    for factor, verdict in [(1.0, "PASS"), (1.001, "FAIL")]:
+
+        def gradient(dout, x, k=factor):
+            return (k * jax.vjp(averages, x)[1](dout)[0],)
+
+        assert check_grads(squares, (x,), backward=gradient).verdict == verdict
+
+
+def test_warnings_as_errors_leave_a_report():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at_edge = check_grads(lambda x: jnp.sqrt(x).sum(), (jnp.zeros(3),))
+        assert at_edge.verdict == "FAIL"
+        assert at_edge.leaves[0].reason == "the gradient is not finite"
+        in_numpy = check_grads(
+            lambda x: float(np.sqrt(np.asarray(x)).sum()),  # its own steps leave the domain
+            (np.array([1e-3, 1.0]),),
+            grad=lambda x: 0.5 / np.sqrt(x),
+        )
+        assert in_numpy.verdict == "PASS"
+        assert np.geterr()["invalid"] == "warn"
+
+
+def test_what_runs_but_cannot_be_traced_is_told_in_one_line():
+    f = jax.custom_vjp(jnp.round)  # hands its default on as a tracer
+    f.defvjp(lambda x: (jnp.round(x), None), lambda _, d: (d,))
+    with pytest.raises(ConfigurationError, match=r"^f raised ValueError when traced in float32"):
+        check_grads(f, (np.ones(3),))

@@ -148,7 +148,10 @@ def test_weights_of_a_million_million_entries(tmp_path):
         ("replicates = 2000000000\n[grid]\nl2 = [0.0]", "at most 10,000,000"),
         ("steps = 2000000000\nevaluations = 2000000000\n[grid]\nl2 = [0.0]", "evaluations: "),
         ("steps = 2000000000\nhistory = 2000000000\n[grid]\nl2 = [0.0]", "history: "),
-        ("[grid]\nhidden = [[1000000000000]]", "hidden: expected an integer from 1 to 2147483647"),
+        (
+            "[grid]\nhidden = [[1000000000000]]",
+            "hidden: expected a whole number from 1 to 2,147",
+        ),
         ("[grid]\nhidden = [[2000000000, 2000000000]]", "memory: one network"),
         ("[grid]\nl2 = " + "[" * 5000, "nested too deeply"),
         (".".join("a" * 20_000) + " = 1", "nested too deeply"),  # takes 13 s and 2.3 GB to read

@@ -10,7 +10,7 @@ import pytest
 
 from jaxnet import CustomNetwork, Model, fully_connected
 from jaxnet.data import load
-from jaxnet.errors import ConfigurationError
+from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, grid, plan, sweep
 from jaxnet.sweeps.stack import Stack
 
@@ -277,19 +277,21 @@ def test_a_model_of_another_text_is_another(data, tmp_path, trained):
     count = len(trained)
     sweep(space, data, model=plain(), out=tmp_path / "run", **OPTIONS)
     assert len(trained) == count
-    sweep(space, data, model=Model(plain_init, loss), out=tmp_path / "run", **OPTIONS)
+    other = {"model": Model(plain_init, loss), "out": tmp_path / "run", **OPTIONS}
+    with pytest.raises(RunFolderError, match="holds another run: its configuration 0"):
+        sweep(space, data, **other)
+    sweep(space, data, beside=True, **other)
     assert len(trained) == count + 1
 
 
-def test_code_compiled_under_another_files_name_has_a_name(tmp_path):
-    # As the README's examples are in our tests: Python looks the text up in a file of prose,
-    # which the tokenizers of some versions refuse with errors of their own.
+def test_code_compiled_under_another_files_name_has_a_label(tmp_path):
+    # As the README's examples are in our tests: Python looks the text up in a file of prose.
     prose = tmp_path / "prose.md"
     prose.write_text("It's prose.\n(the model's text isn't here\n")
     names: dict = {}
-    text = "\ndef init(key): ...\ndef loss(params, x, labels, key): ..."
+    text = "\ndef init(key): ...\nloss = lambda params, x, labels, key: params"
     exec(compile(text, str(prose), "exec"), names)
-    assert "init + " in Model(names["init"], names["loss"]).name
+    assert Model(names["init"], names["loss"]).label == "init + lambda params, x, labels, key"
 
 
 def test_replicates_halving_and_divergence(data):

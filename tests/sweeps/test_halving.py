@@ -122,13 +122,13 @@ def test_the_seed_deals_otherwise():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eta": 1}, "eta should be a number above 1, got 1"),
-        ({"eta": 0.5}, "eta should be a number above 1, got 0.5"),
-        ({"eta": math.inf}, "eta should be a number above 1, got inf"),
-        ({"eta": math.nan}, "eta should be a number above 1, got nan"),
-        ({"first": 0}, "first should be a whole number from 1 up, got 0"),
-        ({"brackets": 0}, "brackets should be a whole number from 1 up, got 0"),
-        ({"brackets": -3}, "brackets should be a whole number from 1 up, got -3"),
+        ({"eta": 1}, "eta: expected a number above 1, got 1"),
+        ({"eta": 0.5}, "eta: expected a number above 1, got 0.5"),
+        ({"eta": math.inf}, "eta: expected a number above 1, got inf"),
+        ({"eta": math.nan}, "eta: expected a number above 1, got nan"),
+        ({"first": 0}, "first: expected a whole number from 1 up, got 0"),
+        ({"brackets": 0}, "brackets: expected a whole number from 1 up, got 0"),
+        ({"brackets": -3}, "brackets: expected a whole number from 1 up, got -3"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, message):
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_refused(settings, message):
 )
 def test_a_wrong_type_in_a_file_is_refused(settings, as_a_user):
     (name,) = settings
-    with pytest.raises(ConfigurationError, match=f"halving: {name} should be a"):
+    with pytest.raises(ConfigurationError, match=f"halving: {name}: expected a"):
         job_from_dict({"grid": {"l2": [0, 1]}, "halving": settings})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxnet import named
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import (
     choice,
@@ -88,7 +89,8 @@ def test_distributions_become_those_of_optuna():
         ([1, True], ["1", "True"]),  # equal to Python
         ([np.int64(3), np.int64(4)], ["3", "4"]),
         ([optax.adam, optax.sgd], ["adam", "sgd"]),
-        ([optax.sgd(0.1), optax.sgd(0.2)], ["GradientTransformationExtraArgs", None]),
+        ([named("one", optax.sgd(0.1)), named("two", optax.sgd(0.2))], ["one", "two"]),
+        ([optax.sgd(0.1), optax.sgd(0.2)], [None, None]),
     ],
 )
 def test_choices_are_stored_as_text_and_come_back(values, labels):
@@ -99,6 +101,15 @@ def test_choices_are_stored_as_text_and_come_back(values, labels):
     assert all(any(one["axis"] is value for value in values) for one in settings)
     used = {id(one["axis"]) for one in settings}
     assert len(used) == len({id(value) for value in values})
+
+
+def test_a_choice_that_has_another_content_is_another_in_the_study():
+    def labels(rate):
+        study, _ = asked(random_draws(1, optimizer=choice(optax.sgd(rate), "adam")))
+        return study.trials[0].distributions["optimizer"].choices
+
+    assert labels(0.1) == labels(0.1) != labels(0.2)
+    assert labels(0.1)[0].startswith("sgd(0.1) #")
 
 
 @pytest.mark.parametrize(
@@ -337,3 +348,58 @@ def test_what_cannot_be_is_refused_before_a_trial_is_asked_for(data, tmp_path):
         optimize(study, space, data, batch=2, out=tmp_path / "run", **RUN)
     assert not study.trials
     assert not (tmp_path / "run").exists()
+
+
+# Samplers that end, and studies of other parameters
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_sampler_without_more_points_ends_the_search(data, kind, batch):
+    rates = [0.1, 0.2, 0.3, 0.4]
+    space = random_draws(1, learning_rate=choice(*rates))
+    arguments = ({"learning_rate": rates},) if kind == "GridSampler" else ()
+    study = make_study(getattr(optuna.samplers, kind)(*arguments, seed=0))
+    result = optimize(study, space, data, trials=20, batch=batch, **RUN)
+    assert {row.settings["learning_rate"] for row in result.rows} == set(rates)
+    assert len(result.rows) < 20
+    assert set(states(study)) == {States.COMPLETE}
+    with pytest.raises(RuntimeError):
+        study.stop()  # Optuna's own again
+
+
+def test_what_a_grid_has_had_before_is_not_asked_again(data):
+    space = random_draws(1, learning_rate=choice(0.1, 0.2))
+    study = make_study(optuna.samplers.GridSampler({"learning_rate": [0.1, 0.2]}, seed=0))
+    optimize(study, space, data, trials=2, batch=2, **RUN)
+    assert OptunaSampler(study, space).ask(3) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ({}, {"l2": uniform(0.0, 1.0)}, "l2: .* without it"),
+        ({"l2": uniform(0.0, 1.0)}, {}, "l2: .* that draws it"),
+        ({"l2": choice(0.0, 1.0)}, {"l2": choice(0.0, 0.5, 1.0)}, "l2: .* cannot mix"),
+        ({"l2": uniform(0.1, 1.0)}, {"l2": log_uniform(0.1, 1.0)}, "l2: .* cannot mix"),
+        ({"hidden": choice([4], [5])}, {"hidden": choice([5], [6])}, "hidden: .* cannot mix"),
+    ],
+)
+def test_a_study_of_other_parameters_is_refused_by_name(data, before, after, named):
+    study, rate = make_study(), log_uniform(1e-3, 1)
+    run = {name: value for name, value in RUN.items() if name not in before}
+    optimize(study, random_draws(1, learning_rate=rate, **before), data, trials=1, batch=1, **run)
+    with pytest.raises(ConfigurationError, match=named):
+        optimize(
+            study, random_draws(1, learning_rate=rate, **after), data, trials=2, batch=1, **run
+        )
+    assert len(study.trials) == 1
+
+
+def test_another_range_of_a_parameter_goes_on(data):
+    study = make_study()
+    for trials, highest in ((1, 1.0), (2, 2.0)):
+        space = random_draws(1, learning_rate=uniform(0.1, highest))
+        optimize(study, space, data, trials=trials, batch=1, **RUN)
+    assert states(study) == [States.COMPLETE] * 2

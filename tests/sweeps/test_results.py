@@ -215,6 +215,8 @@ def test_the_configuration_tells_how_to_run_it_again(run, data, outcomes):
         "fingerprint": data.fingerprint,
         "validation": 40,
         "train": 110,
+        "split": "stratified",
+        "split_seed": 0,
     }
     assert config["versions"]["jax"] == jax.__version__
     assert config["versions"]["numpy"] == np.__version__

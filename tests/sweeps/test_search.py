@@ -255,7 +255,7 @@ def test_random_search_is_the_random_sweep(data, as_a_user):
     ("change", "error"),
     [
         ({"trials": 0}, "trials: expected a whole number from 1 up, got 0"),
-        ({"batch": 1.5}, "batch: expected a whole number from 1 up, got 1.5"),
+        ({"batch": 1.5}, "batch: expected a whole number, got 1.5"),
         ({"sampler": Listing([0.1], optimiser="adam")}, "unknown setting 'optimiser'"),
         ({"steps": 0}, "steps: expected a whole number"),
     ],

@@ -48,7 +48,7 @@ def test_another_function_of_the_same_name_is_another_optimizer(data, tmp_path, 
 
         return rule
 
-    one, other = (train(data, optimizer=rule(), **settings) for rule in (ours, theirs))
+    one, other = (train(data, optimizer=rule(), beside=True, **settings) for rule in (ours, theirs))
     assert [row.settings["optimizer"] for row in one.rows + other.rows] == ["rule"] * 2
     assert [one.networks for one in trained] == [1, 1]
     assert one.rows[0].outcome.final_loss != other.rows[0].outcome.final_loss

@@ -1,0 +1,157 @@
+"""What users give, taken as what it holds or refused in one line: expected, got."""
+
+import math
+import os
+from collections.abc import Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from jaxnet.errors import ConfigurationError, unknown
+
+LARGEST = 2**63 - 1  # what NumPy, SQLite and the operating system count to
+_MOST = 100  # characters of a value in a message
+_LONGEST_NAME = 255  # bytes of a file's name, of all file systems in use
+
+
+class Unfit(ValueError):
+    """A value that cannot be what is expected."""
+
+
+def shown(value: Any) -> str:
+    """Return a value in a few words on one line, without the address of an object.
+
+    >>> shown("adm"), shown([1, 2]), shown(x for x in "abc"), shown(shown)
+    ("'adm'", '[1, 2]', 'a generator', 'the function shown')
+    """
+    if getattr(value, "shape", ()) != ():
+        return f"an array {value.dtype}{list(value.shape)}"
+    try:
+        text = repr(held(value))
+    except Exception:  # an object of the user's, or an integer of thousands of digits
+        text = ""
+    if text and " at 0x" not in text and "\n" not in text and len(text) <= _MOST:
+        return text
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    return f"a {type(value).__name__}"
+
+
+def held(value: Any) -> Any:
+    """Return the number in a NumPy scalar or an array without axes; all else as it is.
+
+    >>> import numpy as np
+    >>> held(np.int64(3)), held(np.array(0.5)), held("3")
+    (3, 0.5, '3')
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        try:
+            return value.item()
+        except Exception:  # traced, or a random key: no number of the host
+            return value
+    return value
+
+
+def take_whole(value: Any) -> int:
+    """Return a whole number of 64 bits; Unfit for all else, booleans and 2.0 included."""
+    value = held(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise Unfit
+    taken = int(value)
+    if abs(taken) > LARGEST:
+        raise Unfit
+    return taken
+
+
+def take_number(value: Any) -> int | float:
+    """Return a finite number of Python's; Unfit for all else, booleans and texts included."""
+    value = held(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise Unfit
+    try:
+        if isinstance(value, Integral) and abs(int(value)) <= LARGEST:
+            return int(value)
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    except OverflowError:  # an integer of hundreds of digits is no float
+        pass
+    raise Unfit
+
+
+def take_flag(value: Any) -> bool:
+    """Return True or False; Unfit for all else, 0 and 1 included."""
+    value = held(value)
+    if not isinstance(value, bool):
+        raise Unfit
+    return value
+
+
+def take_path(value: Any) -> Path:
+    """Return a path, ~ expanded; Unfit for what no file can be called."""
+    try:
+        text = os.fspath(value)
+        if not isinstance(text, str) or not text or "\0" in text:
+            raise Unfit
+        path = Path(text).expanduser()
+        names = [os.fsencode(part) for part in path.parts]
+    except (TypeError, RuntimeError, UnicodeError):  # no path, no such home, no such letters
+        raise Unfit from None
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise Unfit
+    return path
+
+
+def whole(name: str, value: Any, lowest: int = 0, highest: int = LARGEST) -> int:
+    """Return a whole number in a range; ConfigurationError that names it otherwise.
+
+    >>> whole("steps", 2.0, 1)
+    Traceback (most recent call last):
+    jaxnet.errors.ConfigurationError: steps: expected a whole number from 1 up, got 2.0
+    """
+    try:
+        taken = take_whole(value)
+    except Unfit:
+        taken = None
+    if taken is None or not lowest <= taken <= highest:
+        if taken is not None and taken > highest:
+            limit = f" from {lowest} to {highest:,}"
+        else:
+            limit = "" if lowest == -LARGEST else f" from {lowest} up"
+        raise ConfigurationError(f"{name}: expected a whole number{limit}, got {shown(value)}")
+    return taken
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
+    *,
+    above: bool = False,
+) -> int | float:
+    """Return a finite number from `low` to `high`, `above` low or at it; else ConfigurationError.
+
+    >>> number("memory", "2GB", 0, above=True)
+    Traceback (most recent call last):
+    jaxnet.errors.ConfigurationError: memory: expected a number above 0, got '2GB'
+    """
+    try:
+        taken = take_number(value)
+        if (low < taken if above else low <= taken) and taken <= high:
+            return taken
+    except Unfit:
+        pass
+    least = "" if low == -math.inf else f" above {low:g}" if above else f" from {low:g}"
+    most = "" if high == math.inf else f" to {high:g}"
+    up = " up" if least and not above and not most else ""
+    raise ConfigurationError(f"{name}: expected a number{least}{most}{up}, got {shown(value)}")
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """Return a name that is known; ConfigurationError with the near match otherwise."""
+    known = list(known)
+    if not isinstance(value, str) or value not in known:
+        got = value if isinstance(value, str) else shown(value)
+        raise ConfigurationError(unknown(name, got, known))
+    return value

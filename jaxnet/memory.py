@@ -1,0 +1,11 @@
+"""The memory of this machine."""
+
+import os
+
+
+def host_memory() -> int:
+    """Return the bytes of memory that this machine has; 8 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # no such call on Windows
+        return 8 * 2**30

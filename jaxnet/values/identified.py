@@ -1,0 +1,161 @@
+"""Values of one job with what tells them apart: fingerprints, and labels to read."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnet.values.fingerprint import Fingerprinter, Unidentifiable
+from jaxnet.values.label import label
+from jaxnet.values.named import Named
+
+_SCALARS = (type(None), bool, int, float, str)
+FEW = 4  # letters of a fingerprint beside a label that two values have
+
+
+@dataclass(frozen=True, eq=False)
+class Identified:
+    """A value as it was when its fingerprint was taken; `label` is for people.
+
+    Equal are values of one fingerprint that are one object, or equal by themselves: a program that
+    was compiled for an object may look at it again, when another with the same content at this
+    moment would not do. `unknown` says why nothing tells a value from others; its fingerprint is
+    then a number that is never given again.
+    """
+
+    value: Any = field(repr=False)
+    label: str
+    fingerprint: str
+    unknown: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Identified)
+            and self.fingerprint == other.fingerprint
+            and _same(self.value, other.value)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether JSON has a form for the value."""
+        return is_plain(self.value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    try:
+        return hash(one) == hash(other) and bool(one == other)
+    except TypeError:  # not hashable: equal at this moment only
+        return False
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, None, or a list or tuple of such."""
+    if type(value) in (list, tuple):
+        return all(map(is_plain, value))
+    return type(value) in _SCALARS
+
+
+def plain(value: Any) -> Any:
+    """Return a value with the numbers that NumPy and JAX scalars hold in place of these.
+
+    >>> plain([np.int64(8), (np.float32(0.5), np.bool_(True)), jax.numpy.asarray(3)])
+    [8, (0.5, True), 3]
+    """
+    if type(value) in _SCALARS:
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
+    if not scalar or isinstance(value, jax.core.Tracer):
+        return value
+    if jnp.issubdtype(value.dtype, jax.dtypes.extended):  # a random key
+        return value
+    if value.dtype.kind in "USO" or jnp.issubdtype(value.dtype, np.bool_):
+        return value.item()
+    return value.item() if jnp.issubdtype(value.dtype, np.number) else value
+
+
+class Identities:
+    """The values that a job was given, each looked at once.
+
+    Of several that cannot be told apart the first stands for all.
+    """
+
+    def __init__(self) -> None:
+        self._fingerprinters: dict[str, Fingerprinter] = {}
+        self._by_object: dict[tuple[str, int], tuple[Any, Identified]] = {}
+        self._first: dict[tuple[str, str], Identified] = {}
+
+    def identify(self, setting: str, value: Any, text: str | None = None) -> Identified:
+        """Return the value of a setting with its fingerprint, and `text` or its own as label.
+
+        Raises ConfigurationError for two values of one name.
+        """
+        if (known := self._by_object.get((setting, id(value)))) is not None:
+            return known[1]
+        look, unknown = self._fingerprinters.setdefault(setting, Fingerprinter()), None
+        try:
+            fingerprint = look.digest(value).hex()
+        except Unidentifiable as error:
+            fingerprint, unknown = f"none-{uuid.uuid4().hex}", str(error)
+        inner = value.value if isinstance(value, Named) else value
+        found = Identified(inner, text or label(value), fingerprint, unknown)
+        found = self._first.setdefault((setting, fingerprint), found)
+        self._by_object[setting, id(value)] = value, found
+        return found
+
+    def readable(self, value: Any) -> Any:
+        """Return settings as JSON has them: values that it has no form for are their labels."""
+        texts = {}
+        for setting in {setting for setting, _ in self._first}:
+            known = {i: one for (of, i), (_, one) in self._by_object.items() if of == setting}
+            shown = tell_apart(known.values())
+            texts |= {i: shown[one.fingerprint] for i, one in known.items() if not one.is_plain}
+        return _readable(value, texts)
+
+
+def _readable(value: Any, texts: Mapping[int, str]) -> Any:
+    value = plain(value)
+    if id(value) in texts:
+        return texts[id(value)]
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _readable(inner, texts) for name, inner in value.items()}
+    if type(value) in (list, tuple, range, np.ndarray):
+        return [_readable(inner, texts) for inner in value]
+    return label(value)
+
+
+def tell_apart(values: Iterable[Identified], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return fingerprint -> label; where several share one, a part of the fingerprint beside it.
+
+    `taken` are the labels that other values have.
+    """
+    by_label: dict[str, set[str]] = {name: {""} for name in taken}
+    for one in values:
+        by_label.setdefault(one.label, set()).add(one.fingerprint)
+    found = {}
+    for text, fingerprints in by_label.items():
+        size = FEW
+        while len({one[-size:] for one in fingerprints}) < len(fingerprints):
+            size += 1
+        for one in fingerprints:
+            found[one] = text if len(fingerprints) == 1 else f"{text} #{one[-size:]}"
+    found.pop("", None)
+    return found
+
+
+# JAX keeps what it traced of a user's functions, and does not see that their globals or attributes
+# have changed since. It traces anew for another value of this.
+traced_for = jax.make_user_context(())
