@@ -121,6 +121,7 @@ def plan(
     evaluations: int = EVALUATIONS,
     history: int = HISTORY_POINTS,
     out: Path | str | None = None,
+    beside: bool = False,
     keep: int | None = 1,
     select: str = "mean",
     memory: float | int | None = None,
@@ -145,7 +146,7 @@ def plan(
     50          2         2        1       learning_rate  6.5  0.00639
     100         2         2        1       learning_rate  6.5  0.0128
     """
-    del progress
+    del progress, beside
     dataset = load(data) if isinstance(data, str) else data
     job = Job(
         _space(space),

@@ -231,6 +231,13 @@ class Mutant(NamedTuple):
 def mutants(subject):
     path = importlib.import_module(subject.module).__file__
     tree = ast.parse(pathlib.Path(path).read_text(encoding="utf-8"))
+    # What forward returns is of the original's classes, and backward asks for those.
+    tree.body = [
+        ast.ImportFrom(subject.module, [ast.alias(node.name)], 0)
+        if isinstance(node, ast.ClassDef)
+        else node
+        for node in tree.body
+    ]
     definition = next(node for node in tree.body if getattr(node, "name", None) == subject.function)
     found = []
     for part in subject.gradient_only(definition):

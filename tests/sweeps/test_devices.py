@@ -299,7 +299,7 @@ def test_cpu_devices_are_used_by_themselves_for_small_networks_only(monkeypatch)
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.5, "2"])
 def test_a_number_of_devices_that_cannot_be_is_refused(data, count, as_a_user):
-    with pytest.raises(ConfigurationError, match="devices: expected a whole number from 1 up, got"):
+    with pytest.raises(ConfigurationError, match=r"devices: expected a whole number.*, got"):
         table(data, count)
 
 

@@ -336,7 +336,7 @@ def test_images_are_put_once_for_all_tasks(cluster, data, monkeypatch):
 # Errors, before anything is trained
 
 
-@pytest.mark.parametrize("on", ["spark", "ray://", "ray:10001", "", 3])
+@pytest.mark.parametrize("on", ["spark", "ray://", "ray:10001", ""])
 def test_a_cluster_that_is_none_is_refused(data, on, as_a_user):
     with pytest.raises(ConfigurationError, match=r'on: expected "ray"'):
         sweep([{}], data, steps=4, on=on)

@@ -11,6 +11,7 @@ import pytest
 
 from jaxnet.sweeps import Job, grid, run_job, sweep
 from jaxnet.sweeps.checkpoint import Checkpoint
+from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.stack import Stack
 
 STEPS = 60
@@ -99,7 +100,9 @@ def test_what_stopped_is_not_trained_again(data, tmp_path, trained, outcomes):
     assert outcomes(again) == outcomes(first)
     assert all("stopped@" in line or "ok" in line for line in lines(out)[1:])
     # Without patience it is another run, to the last step.
-    rates(RATES, data, out=out)
+    with pytest.raises(AnotherRun, match="patience was 4, now is None"):
+        rates(RATES, data, out=out)
+    rates(RATES, data, out=out, beside=True)
     assert sum(one.networks for one in trained) == 4
 
 
