@@ -5,9 +5,9 @@ from typing import Any
 from benchmarks.peers.ours import Ours
 from benchmarks.tasks import make_task, picture_like, rings
 from benchmarks.timing import interleave
-from jaxnet.configuration import configure
 from jaxnet.sweeps.cost import memory_budget
 from jaxnet.sweeps.plan import Capacity, make_plan
+from jaxnet.training.settings import configure
 
 # name: (inputs, networks, steps of a timed call, settings)
 GROUPS: dict[str, tuple[int, int, int, dict[str, Any]]] = {

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from benchmarks.tasks import Images, picture_like, rings, stacked_numbers
 from benchmarks.timing import Timing, rounds, seconds
-from jaxnet.configuration import Configuration, configure
-from jaxnet.numerics import numerics
 from jaxnet.sweeps.cost import network_bytes, step_flops
-from jaxnet.training import MOST_STEPS, make_train
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import MOST_STEPS, make_train
+from jaxnet.training.settings import Configuration, configure
 
 NETWORKS = (1, 10, 100, 1000, 10_000, 100_000)
 WIDTHS, BATCHES = (8, 32, 128, 512, 1024), (32, 200, 800)

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Configuration
-from jaxnet.numerics import numerics
-from jaxnet.stacking import take_member
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.layout import take_member
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import DeviceData, make_train
+from jaxnet.training.settings import Configuration
 
 Weights = list[tuple[np.ndarray, np.ndarray]]  # of each affine layer: w [inputs, outputs], b
 

@@ -5,8 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 
 from benchmarks.tasks import Task, Weights, stacked_numbers, weights_of
-from jaxnet.numerics import numerics
-from jaxnet.training import MOST_STEPS, make_train
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import MOST_STEPS, make_train
 
 
 class Ours:

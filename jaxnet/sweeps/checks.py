@@ -3,17 +3,17 @@
 import warnings
 
 from jaxnet.checks import number, one_of, whole
-from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.data.arrays import channels_first
 from jaxnet.data.preprocessing import check_memory
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
-from jaxnet.learner import check_fits_images, check_model
 from jaxnet.sweeps.cluster import Ray, check_alone, ray_from
 from jaxnet.sweeps.effects import Uses, check_effects
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.replicates import STATISTICS
-from jaxnet.training import check_optimizer
+from jaxnet.training.learner import check_fits_images, check_model
+from jaxnet.training.program import check_optimizer
+from jaxnet.training.settings import Structure
 
 
 def check_options(

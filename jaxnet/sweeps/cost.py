@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
 from jaxnet.layers.correlation import convolution_form
-from jaxnet.learner import build_model, width_name
 from jaxnet.memory import host_memory
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.pieces import piece_of, pieces_of
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.blocks import piece_of, pieces_of
+from jaxnet.training.learner import build_model, width_name
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import DeviceData, make_train
+from jaxnet.training.settings import ARCHITECTURES, COMMON_NUMBERS, Structure
 
 Shape = tuple[int, ...]
 

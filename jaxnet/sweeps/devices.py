@@ -7,7 +7,7 @@ import jax
 
 from jaxnet.checks import whole
 from jaxnet.errors import ConfigurationError
-from jaxnet.stacking import Devices
+from jaxnet.training.layout import Devices
 
 _CPU_DEVICES = "jax_num_cpu_devices"
 MOST = 2**16  # of one process: a device of the CPU is made for each that is asked for

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.layers.products import product
-from jaxnet.numerics import numerics
 from jaxnet.sweeps.fusion import NOMINAL, nominal
+from jaxnet.training.numerics import numerics
 
 if TYPE_CHECKING:
     from jaxnet.sweeps.plan import Group, Plan

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.pieces import can_be_cut, pieces_of
 from jaxnet.sweeps.cost import stack_flops
+from jaxnet.training.blocks import can_be_cut, pieces_of
+from jaxnet.training.settings import Configuration, Structure
 
 # (products in FLOP/s, seconds to compile a program, seconds of a step whatever its products)
 NOMINAL = {"cpu": (2e11, 1.5, 1e-4), "gpu": (3e13, 4.0, 5e-5)}

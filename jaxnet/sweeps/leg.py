@@ -1,7 +1,8 @@
 """A leg of training in a process that knows nothing: values and arrays in, values and arrays out.
 
 What a worker of `jaxnet.sweeps.on_ray` runs. Where a run is cut into calls changes no bit of it
-(see `jaxnet.training`), so neither does it where the legs begin and end, and on which machine.
+(see `jaxnet.training.program`), so neither does it where the legs begin and end, or on which
+machine.
 """
 
 import contextlib
@@ -14,13 +15,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
-from jaxnet.numerics import pinned_flags
 from jaxnet.sweeps.devices import cpu_devices, find_devices
 from jaxnet.sweeps.folder import versions
 from jaxnet.sweeps.prepared import HostData, PreparedData
 from jaxnet.sweeps.task import Task
+from jaxnet.training.numerics import pinned_flags
+from jaxnet.training.settings import Structure
 
 Arrays = Mapping[str, np.ndarray]
 

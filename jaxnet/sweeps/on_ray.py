@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError, JaxnetError, WorkerError
 from jaxnet.sweeps.checkpoint import INTERVAL, Checkpoint
 from jaxnet.sweeps.cluster import Ray
@@ -30,6 +29,7 @@ from jaxnet.sweeps.log import LOG
 from jaxnet.sweeps.plan import Capacity
 from jaxnet.sweeps.prepared import gather, method_of
 from jaxnet.sweeps.task import Task
+from jaxnet.training.settings import Structure
 
 if TYPE_CHECKING:
     from jaxnet.sweeps.run import Run

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.pieces import PIECE, pieces_of
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, stack_flops, step_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import (
@@ -30,6 +28,8 @@ from jaxnet.sweeps.fusion import (
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
 from jaxnet.terminal import printable
+from jaxnet.training.blocks import PIECE, pieces_of
+from jaxnet.training.settings import Configuration, Structure
 from jaxnet.values.identified import Identified, tell_apart
 
 

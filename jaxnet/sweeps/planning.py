@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from jaxnet.checks import whole
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
 from jaxnet.signatures import checked
@@ -12,6 +11,7 @@ from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Capacity, Plan, make_plan
+from jaxnet.training.settings import Configuration, Structure
 
 BEYOND = 8  # times the default budget, a quarter of the host's memory: no machine has as much
 

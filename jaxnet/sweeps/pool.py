@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from jaxnet.configuration import Configuration
 from jaxnet.files import remove_partial
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept, find_kept, restore
 from jaxnet.sweeps.prepared import PreparedData
@@ -11,6 +10,7 @@ from jaxnet.sweeps.results import NETWORKS
 from jaxnet.sweeps.stack import Saved, Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import load_saved, saved_step
+from jaxnet.training.settings import Configuration
 
 Make = Callable[..., Stack]
 

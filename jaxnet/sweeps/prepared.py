@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.data import Preprocessing, Splits, fit
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.stacking import Devices, place
-from jaxnet.training import DeviceData
+from jaxnet.training.layout import Devices, place
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import DeviceData
+from jaxnet.training.settings import Structure
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.cost import memory_budget, step_flops
@@ -26,6 +25,7 @@ from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.run import Callback, Run
 from jaxnet.sweeps.space import Listed
 from jaxnet.sweeps.store import Store
+from jaxnet.training.settings import Configuration, Structure
 
 Program = tuple[Structure, bool, int]  # what is compiled, shared minibatches, places
 

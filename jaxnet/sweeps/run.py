@@ -10,11 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.network import Network
-from jaxnet.numerics import pinned_flags
 from jaxnet.progress import Bar, Reporter
 from jaxnet.signatures import checked
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
@@ -51,7 +48,10 @@ from jaxnet.sweeps.trained import (
     load_saved,
     network_of,
 )
-from jaxnet.training import Member
+from jaxnet.training.network import Network
+from jaxnet.training.numerics import pinned_flags
+from jaxnet.training.program import Member
+from jaxnet.training.settings import Structure
 
 Callback = Callable[[Evaluation], Iterable[int] | None]
 

@@ -16,11 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.learner import width_name
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.pieces import pieces_of
-from jaxnet.stacking import config_axes, crop, place, take_member, to_stack
 from jaxnet.sweeps.cost import stack_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import fitting_size
@@ -29,7 +24,12 @@ from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome, Record
 from jaxnet.sweeps.schedule import Evaluation, Schedule
 from jaxnet.sweeps.trees import like_tree, named_leaves
-from jaxnet.training import Member, TrainState, make_train
+from jaxnet.training.blocks import pieces_of
+from jaxnet.training.layout import config_axes, crop, place, take_member, to_stack
+from jaxnet.training.learner import width_name
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import Member, TrainState, make_train
+from jaxnet.training.settings import Configuration, Structure
 
 EARLY_LOOK = 50  # after 1/50 of the steps most of what diverges has done so
 
@@ -164,7 +164,7 @@ class Stack:
 
     @property
     def program(self) -> Any:
-        """The compiled functions, see `jaxnet.training.make_train`."""
+        """The compiled functions, see `jaxnet.training.program.make_train`."""
         return make_train(
             self._structure,
             self.data.input_shape,

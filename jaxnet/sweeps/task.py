@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.stack import Saved, Stack
+from jaxnet.training.settings import Configuration, Structure
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.compose import serial
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.layers.layer import Shape
-from jaxnet.learner import build_model
 from jaxnet.losses import l2_penalty
 from jaxnet.models import fully_connected_layers, loss_and_grad
-from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.optimizers import clip_by_norm
 from jaxnet.schedules import SCHEDULES
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.prepared import PreparedData
-from jaxnet.training import Member, build_optimizer
+from jaxnet.training.learner import build_model
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import Member, build_optimizer
+from jaxnet.training.settings import Configuration, Structure
 
 ROWS = 1000  # of the training images, on which activations are looked at
 EDGES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxnet.augmentation import augment
 from jaxnet.compose import Layer, serial
-from jaxnet.configuration import Structure
-from jaxnet.custom_model import Model
 from jaxnet.dependence import Traced, trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.losses import l2_penalty
 from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
-from jaxnet.numerics import numerics, parameter_dtype, users_code
-from jaxnet.pieces import Total, sum_scores
+from jaxnet.training.augmentation import augment
+from jaxnet.training.blocks import Total, sum_scores
+from jaxnet.training.model import Model
+from jaxnet.training.numerics import numerics, parameter_dtype, users_code
+from jaxnet.training.settings import Structure
 
 
 def build_model(
@@ -29,7 +29,7 @@ def build_model(
 ) -> Layer:
     """Return the network of a structure; `numbers` may be traced.
 
-    `total` sums over the pieces of a network, where it is in pieces (see `jaxnet.pieces`).
+    `total` sums over the pieces of a network, where it is in pieces (see `jaxnet.training.blocks`).
     """
     if structure.is_convolutional:
         return inception_resnet(

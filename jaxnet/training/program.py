@@ -19,18 +19,14 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 
-from jaxnet.configuration import Structure
 from jaxnet.dependence import trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Shape, Tree
-from jaxnet.learner import make_learner, width_name
-from jaxnet.numerics import numerics, parameter_dtype, users_code
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
-from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
-from jaxnet.shuffling import shuffled_rows
-from jaxnet.stacking import (
+from jaxnet.training.blocks import Pieces, piece_of
+from jaxnet.training.layout import (
     Devices,
     config_axes,
     in_memory_order,
@@ -38,6 +34,10 @@ from jaxnet.stacking import (
     over_networks,
     to_stack,
 )
+from jaxnet.training.learner import make_learner, width_name
+from jaxnet.training.minibatches import shuffled_rows
+from jaxnet.training.numerics import numerics, parameter_dtype, users_code
+from jaxnet.training.settings import Structure
 
 Numbers = dict[str, Float[Array, "k"]]
 
@@ -76,7 +76,7 @@ class DeviceData(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One network in training; or K of them, as `jaxnet.stacking` lays them out."""
+    """One network in training; or K of them, as `jaxnet.training.layout` lays them out."""
 
     params: Tree
     state: Tree
@@ -142,7 +142,7 @@ def make_train(
     - `evaluate(state, numbers, data, start, stop) -> correct [K], finite [K]`: how many of the rows
       start, ..., stop − 1 are classified right, and whether every score was finite.
 
-    Several `devices` train K / len(devices) networks each, as `jaxnet.stacking.over_devices` says.
+    Several `devices` train K / len(devices) networks each: see `over_devices`.
 
     A network whose loss is not finite is frozen as it is and its step noted; the others do not
     notice. Call all of it under `numerics(structure.precision)`.

@@ -19,9 +19,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int32
 
 from jaxnet.compose import Layer
-from jaxnet.configuration import Structure
 from jaxnet.layers.products import product
-from jaxnet.stacking import NETWORKS, config_axes
+from jaxnet.training.layout import NETWORKS, config_axes
+from jaxnet.training.settings import Structure
 
 Total = Callable[[Array], Array]
 

@@ -17,12 +17,12 @@ from typing import Any
 from optax import GradientTransformation
 
 from jaxnet.checks import held, number, one_of, shown, whole
-from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES
+from jaxnet.training.model import Model
 from jaxnet.values.identified import Identified, Identities, plain
 from jaxnet.values.label import label
 from jaxnet.values.named import Named
