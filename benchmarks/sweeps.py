@@ -202,9 +202,7 @@ def _row(what: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def _flops(task: Task) -> float:
     """Return the operations in the products of one step of all networks."""
-    first = task.configurations[0]
-    shape = task.images.raw.shape[1:]
-    each = step_flops(first.structure, tuple(first.numbers), shape, task.images.classes)
+    each = step_flops(task.configurations[0].structure, task.images.shapes)
     return each * len(task.configurations)
 
 

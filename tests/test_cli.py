@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
 from jaxnet.cli import TRAIN_OPTIONS, main
 from jaxnet.data import load
 from jaxnet.sweeps.cost import network_bytes
-from jaxnet.sweeps.here import Here
 from jaxnet.training.settings import configure
 
 TOML = """

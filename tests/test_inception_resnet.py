@@ -14,8 +14,8 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.models import inception_resnet
 from jaxnet.sweeps.cost import estimated_bytes, step_flops
 from jaxnet.training.layout import over_networks
-from jaxnet.training.program import DeviceData, make_train
 from jaxnet.training.settings import configure
+from jaxnet.training.step import DeviceData
 
 CLASSES = 3
 NET = {"architecture": "inception_resnet", "batch_size": 4, "optimizer": "adam"}

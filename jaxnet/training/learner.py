@@ -1,103 +1,131 @@
 """What is trained: jaxnet's own networks, or the model of a user, as the same three functions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxnet.compose import Layer, serial
 from jaxnet.dependence import Traced, trace
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.layer import Shape, Tree
+from jaxnet.layers.layer import Tree
 from jaxnet.losses import l2_penalty
 from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
 from jaxnet.training.augmentation import augment
 from jaxnet.training.blocks import Total, sum_scores
 from jaxnet.training.model import Model
 from jaxnet.training.numerics import numerics, parameter_dtype, users_code
-from jaxnet.training.settings import Structure
+from jaxnet.training.settings import Configuration, Net, Shapes, Structure
+
+
+class Hyperparameters(NamedTuple):
+    """The numbers that a network is trained with, as arrays: 0-d of one, [K] of K networks."""
+
+    values: Mapping[str, Float[Array, "*k"]]
+    widths: tuple[Float[Array, "*k"], ...] = ()  # of the hidden layers, where they are held wider
+
+    @property
+    def networks(self) -> int:
+        """How many networks they are for."""
+        return next(iter(self.values.values())).shape[0]
+
+    @classmethod
+    def of(
+        cls, configurations: Sequence[Configuration], *, padded: bool = False
+    ) -> "Hyperparameters":
+        """Return those of K configurations of one structure, to train side by side."""
+        structure = configurations[0].structure
+        dtype = parameter_dtype(structure)
+        values = {
+            name: jnp.asarray([c.numbers[name] for c in configurations], dtype)
+            for name in structure.hyperparameter_names
+        }
+        layers = range(len(structure.hidden) if padded else 0)
+        return cls(
+            values,
+            tuple(
+                jnp.asarray([c.structure.hidden[i] for c in configurations], dtype) for i in layers
+            ),
+        )
+
+    @classmethod
+    def shapes(
+        cls, structure: Structure, *, padded: bool = False, networks: tuple[int, ...] = ()
+    ) -> "Hyperparameters":
+        """Return what traces as those of one network (`networks` = ()), or of K (`(K,)`)."""
+        one: Any = jax.ShapeDtypeStruct(networks, parameter_dtype(structure))
+        values: dict[str, Any] = dict.fromkeys(structure.hyperparameter_names, one)
+        return cls(values, (one,) * (len(structure.hidden) if padded else 0))
 
 
 def build_model(
-    structure: Structure,
-    numbers: dict[str, Any],
-    input_shape: Shape,
-    classes: int,
-    total: Total | None = None,
+    net: Net, hyperparameters: Hyperparameters, shapes: Shapes, total: Total | None = None
 ) -> Layer:
-    """Return the network of a structure; `numbers` may be traced.
+    """Return jaxnet's own network of these settings; the hyperparameters may be traced.
 
-    `total` sums over the pieces of a network, where it is in pieces (see `jaxnet.training.blocks`).
+    `total` sums over the blocks of a network, where it is cut (see `jaxnet.training.blocks`).
     """
-    if structure.is_convolutional:
-        return inception_resnet(
-            classes,
-            channels=input_shape[-1],
-            norm=structure.norm,
-            dropout_rate=numbers["dropout"] if structure.uses_dropout else None,
-            init=structure.init,
-            init_scale=numbers["init_scale"],
-            dtype=parameter_dtype(structure),
-        )
-    widths = None
-    if structure.padded:
-        widths = [numbers[width_name(i)] for i in range(len(structure.hidden))]
+    values = hyperparameters.values
+    common: dict[str, Any] = {
+        "norm": net.norm,
+        "dropout_rate": values["dropout"] if net.uses_dropout else None,
+        "init": net.init,
+        "init_scale": values["init_scale"],
+        "dtype": parameter_dtype(net),
+    }
+    if net.is_convolutional:
+        return inception_resnet(shapes.classes, channels=shapes.input[-1], **common)
     *layers, head = fully_connected_layers(
-        structure.hidden,
-        classes,
-        activation=structure.activation,
-        norm=structure.norm,
-        dropout_rate=numbers["dropout"] if structure.uses_dropout else None,
-        init=structure.init,
-        init_scale=numbers["init_scale"],
-        widths=widths,
-        dtype=parameter_dtype(structure),
+        net.hidden,
+        shapes.classes,
+        activation=net.activation,
+        widths=hyperparameters.widths or None,
+        **common,
     )
     return serial(*layers, head if total is None else sum_scores(head, total))
 
 
-def width_name(layer: int) -> str:
-    """Return the name, among the numbers, of the true width of a hidden layer held wider."""
-    return f"width of hidden layer {layer + 1}"
+class Batch(NamedTuple):
+    """One minibatch, and the key of what is drawn for it (masks, augmentation)."""
+
+    x: Float[Array, "batch features"]
+    labels: Int32[Array, "batch"]
+    key: PRNGKeyArray
 
 
 class Learner(NamedTuple):
-    """What is trained, with its numbers bound: pure functions on the parameters of one network."""
+    """A net with its hyperparameters bound: pure functions on the parameters of one network."""
 
     init: Callable[[PRNGKeyArray], tuple[Tree, Tree]]  # -> params, state
-    loss_and_grad: Callable[..., LossAndGrad]  # (params, state, x, labels, key)
     scores: Callable[..., Float[Array, "batch classes"]]  # (params, state, x)
+    loss_and_grad: Callable[..., LossAndGrad]  # (structure, params, state, batch)
 
 
 def make_learner(
-    structure: Structure,
-    numbers: dict[str, Any],
-    input_shape: Shape,
-    classes: int,
-    total: Total | None = None,
+    net: Net, hyperparameters: Hyperparameters, shapes: Shapes, total: Total | None = None
 ) -> Learner:
-    """Return the learner of a structure: jaxnet's own networks, or the model of a user.
+    """Return the learner of a net: one of jaxnet's own, or the model of a user.
 
-    Or the learner of one piece of a network, if there is a `total` over its pieces.
+    With a `total` it is the learner of one block of a network, which sums over all its blocks.
     """
-    if structure.model is not None:
-        return _foreign_learner(structure, structure.model.value, numbers, input_shape)
-    model = build_model(structure, numbers, input_shape, classes, total)
+    if net.model is not None:
+        return _foreign_learner(net, net.model.value, hyperparameters.values, shapes)
+    model, values = build_model(net, hyperparameters, shapes, total), hyperparameters.values
 
     def inputs(x):
-        return x.reshape(x.shape[0], *input_shape)
+        return x.reshape(x.shape[0], *shapes.input)
 
     def init(key):
-        params, state, _ = model.init(key, input_shape)
+        params, state, _ = model.init(key, shapes.input)
         return params, state
 
-    def gradient(params, state, x, labels, key):
-        x = inputs(x)
+    def gradient(structure, params, state, batch):
+        x, labels, key = inputs(batch.x), batch.labels, batch.key
         if structure.uses_augmentation:
             key, own = jax.random.split(key)
-            x = augment(own, x, flip=numbers["flip"], shift=numbers["shift"])
+            x = augment(own, x, flip=values["flip"], shift=values["shift"])
         result = loss_and_grad(
             model,
             params,
@@ -106,37 +134,33 @@ def make_learner(
             labels,
             key=key,
             loss=structure.loss,
-            label_smoothing=numbers["label_smoothing"],
-            l2=numbers["l2"] if total is None else 0.0,
+            label_smoothing=values["label_smoothing"],
+            l2=values["l2"] if total is None else 0.0,
             l2_convention=structure.l2_convention,
             backward=structure.backward,
         )
         if total is None:
             return result
-        penalty, of_penalty = l2_penalty(params, numbers["l2"], convention=structure.l2_convention)
+        penalty, of_penalty = l2_penalty(params, values["l2"], convention=structure.l2_convention)
         grads = jax.tree.map(jnp.add, result.grads, of_penalty)
         return result._replace(loss=result.loss + total(penalty), grads=grads)
 
     def scores(params, state, x):
         return model.forward(params, state, inputs(x), key=None, train=False)[0]
 
-    return Learner(init, gradient, scores)
+    return Learner(init, scores, gradient)
 
 
-def check_fits_images(
-    structure: Structure, numbers: Iterable[str], input_shape: Shape, classes: int
-) -> None:
+def check_fits_images(structure: Structure, shapes: Shapes) -> None:
     """Raise ConfigurationError for a net of convolutions that is not for inputs of this shape."""
     with numerics(structure.precision):
-        traced = dict.fromkeys(numbers, jnp.asarray(0.5, parameter_dtype(structure)))
-        learner = make_learner(structure, traced, input_shape, classes)
-        jax.eval_shape(learner.init, jax.random.key(0))
+        half = jnp.asarray(0.5, parameter_dtype(structure))
+        traced = Hyperparameters(dict.fromkeys(structure.hyperparameter_names, half))
+        jax.eval_shape(make_learner(structure, traced, shapes).init, jax.random.key(0))
 
 
-def check_model(
-    structure: Structure, numbers: Iterable[str], input_shape: Shape, classes: int
-) -> set[str]:
-    """Return which of the numbers a user's model uses.
+def check_model(structure: Structure, shapes: Shapes) -> set[str]:
+    """Return which of the hyperparameters a user's model uses.
 
     Nothing is computed or compiled: the functions are traced, on the host. Raises
     ConfigurationError for a model that cannot be trained: what, and why.
@@ -146,8 +170,8 @@ def check_model(
     static, batch = structure.static_arguments, structure.batch_size
     dtype = parameter_dtype(structure)
     with numerics(structure.precision), users_code(structure.handed_in.values()):
-        traced = dict.fromkeys(numbers, jax.ShapeDtypeStruct((), dtype))
-        x = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
+        traced = Hyperparameters.shapes(structure).values
+        x = jax.ShapeDtypeStruct((batch, *shapes.input), dtype)
         labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
 
         def init(key, numbers):
@@ -170,11 +194,11 @@ def check_model(
             found, (*_, used) = _traced(f"loss with {mode}", loss, *arguments)
             uses.append(used)
             pair = isinstance(found, tuple) and len(found) == 2
-            shapes = jax.tree.map(jnp.shape, found)
-            if not pair or shapes != ((), (batch, classes)):
+            got = jax.tree.map(jnp.shape, found)
+            if not pair or got != ((), (batch, shapes.classes)):
                 raise ConfigurationError(
                     f"model: loss should return a scalar loss and scores of shape "
-                    f"{(batch, classes)}, got shapes {shapes} with {mode}"
+                    f"{(batch, shapes.classes)}, got shapes {got} with {mode}"
                 )
     return {name for used in uses for name, counts in used.items() if counts}
 
@@ -189,32 +213,31 @@ def _traced(what: str, function: Callable[..., Any], *arguments: Any) -> Traced:
 
 
 def _foreign_learner(
-    structure: Structure, model: Model, numbers: dict[str, Any], input_shape: Shape
+    net: Net, model: Model, values: Mapping[str, Array], shapes: Shapes
 ) -> Learner:
-    static = structure.static_arguments
+    static, handed_in = net.static_arguments, tuple(net.handed_in.values())
 
     def images(x):
-        return x.reshape(x.shape[0], *input_shape)
+        return x.reshape(x.shape[0], *shapes.input)
 
     def objective(params, x, labels, key):
-        with users_code(structure.handed_in.values()):
-            return model.loss(
-                params, images(x), labels, key, **model.given_to_loss(static, numbers)
-            )
+        with users_code(handed_in):
+            return model.loss(params, images(x), labels, key, **model.given_to_loss(static, values))
 
     def init(key):
-        with users_code(structure.handed_in.values()):
-            return model.init(key, **model.given_to_init(static, numbers)), {}
+        with users_code(handed_in):
+            return model.init(key, **model.given_to_init(static, values)), {}
 
-    def gradient(params, state, x, labels, key):
+    def gradient(structure, params, state, batch):
+        del structure  # the loss is the model's own
         # Backward rules of the user's own are called outside of `objective`.
-        with users_code(structure.handed_in.values()):
+        with users_code(handed_in):
             value_and_grad = jax.value_and_grad(objective, has_aux=True)
-            (loss, scores), grads = value_and_grad(params, x, labels, key)
-        return LossAndGrad(loss.astype(x.dtype), grads, scores, state)
+            (loss, scores), grads = value_and_grad(params, *batch)
+        return LossAndGrad(loss.astype(batch.x.dtype), grads, scores, state)
 
     def scores(params, state, x):
         labels = jnp.zeros(x.shape[0], jnp.int32)  # scores do not depend on them
         return objective(params, x, labels, None)[1]
 
-    return Learner(init, gradient, scores)
+    return Learner(init, scores, gradient)

@@ -1,45 +1,45 @@
-"""The compiled loop: K networks of one structure trained together; one network is K = 1.
+"""The compiled program: K networks of one structure trained together; one network is K = 1.
 
-A program is three pure functions of arrays. Everything a run depends on (numbers, seed, data,
-lengths) is an argument, so other values compile nothing. The minibatch of step t and the dropout
-masks are drawn from (seed, t) alone: where a run is cut into calls, or continued after an
-interruption, changes no bit of it. The K networks share one seed and its minibatches, or have a
-seed each.
+It is three pure functions of arrays. The K networks share one seed and its minibatches, or have a
+seed each. Other hyperparameters, seeds, data and lengths are other arguments: they compile nothing.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
+from jaxtyping import Array, Int32
 
-from jaxnet.dependence import trace
-from jaxnet.errors import ConfigurationError
 from jaxnet.layers.correlation import convolution_form
-from jaxnet.layers.layer import Shape, Tree
-from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
-from jaxnet.schedules import SCHEDULES
-from jaxnet.training.blocks import Pieces, piece_of
+from jaxnet.training.blocks import Blocks, block_of
 from jaxnet.training.layout import (
-    Devices,
+    ALONE,
+    Layout,
     config_axes,
     in_memory_order,
     over_devices,
     over_networks,
     to_stack,
 )
-from jaxnet.training.learner import make_learner, width_name
-from jaxnet.training.minibatches import shuffled_rows
-from jaxnet.training.numerics import numerics, parameter_dtype, users_code
-from jaxnet.training.settings import Structure
-
-Numbers = dict[str, Float[Array, "k"]]
+from jaxnet.training.learner import Batch, Hyperparameters, make_learner
+from jaxnet.training.numerics import parameter_dtype
+from jaxnet.training.settings import Net, Shapes, Structure
+from jaxnet.training.step import (
+    Clock,
+    Member,
+    Metrics,
+    TrainState,
+    draw,
+    first,
+    guarded,
+    predict,
+    update,
+)
+from jaxnet.values.identified import Identified
 
 MOST_STEPS = 256
 """Most steps of one call of `advance`: the length of its buffer for losses and accuracies."""
@@ -53,196 +53,88 @@ WIDE = 2**16
 """Weights of a first layer from which on sums are alike (see `jaxnet.layers.products`)."""
 
 
-class DeviceData(NamedTuple):
-    """Labelled images on the device. Pixels stay as they are (uint8) until rows are gathered.
+class Counts(NamedTuple):
+    """How many training examples, steps of this call, and steps of the whole run."""
 
-    A gathered row becomes (pixels − mean)·scale; None leaves that part out.
+    examples: Int32[Array, ""]
+    steps: Int32[Array, ""]
+    total_steps: Int32[Array, ""]
+
+    @classmethod
+    def of(cls, examples: int, steps: int, total_steps: int) -> "Counts":
+        """Return the counts as arrays: other values compile nothing."""
+        return cls(jnp.int32(examples), jnp.int32(steps), jnp.int32(total_steps))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled once: a structure, the shapes it is for, and how networks lie in memory.
+
+    Two programs are equal if one compilation serves both. Call its functions under
+    `numerics(structure.precision)`.
     """
 
-    images: UInt8[Array, "examples features"] | Float[Array, "examples features"]
-    labels: Int32[Array, "examples"]
-    mean: Float[Array, "features"] | None
-    scale: Float[Array, "features"] | None
+    structure: Structure
+    shapes: Shapes
+    layout: Layout = ALONE
 
-    def gather(self, rows: Int32[Array, "*rows"], dtype: Any) -> Float[Array, "*rows features"]:
-        """Return the preprocessed inputs of these rows."""
-        x = self.images[rows].astype(dtype)
-        leading = (1,) * rows.ndim
-        if self.mean is not None:
-            x = x - self.mean.reshape(*leading, -1)
-        if self.scale is not None:
-            x = x * self.scale.reshape(*leading, -1)
-        return x
+    def with_layout(self, **changes: Any) -> "Program":
+        """Return the program of the same networks, laid out otherwise."""
+        return replace(self, layout=replace(self.layout, **changes))
 
+    def of(self, shapes: Shapes) -> "Program":
+        """Return the program for inputs of these shapes: preprocessing may change them."""
+        return replace(self, shapes=shapes)
 
-class Member(NamedTuple):
-    """One network in training; or K of them, as `jaxnet.training.layout` lays them out."""
+    @property
+    def init(self) -> Callable[..., TrainState]:
+        """`init(hyperparameters, seed) -> TrainState`: K networks before their first step.
 
-    params: Tree
-    state: Tree
-    optimizer_state: Any
-    diverged_at: Int32[Array, ""]  # updates made when the loss first was not finite; −1: never
-    stopped: Bool[Array, ""]  # by the host: frozen from then on
-    loss: Float[Array, ""]  # the last finite loss
+        `seed` is a uint32 that all share, or [K] where the layout is not `shared`.
+        """
+        structure, layout = self.structure, self.layout
+        return _make_init(
+            structure.net, structure.optimizer, self.shapes, layout.shared, layout.devices
+        )
 
+    @property
+    def advance(self) -> jax.stages.Wrapped:
+        """`advance(state, hyperparameters, seed, data, counts) -> state, Metrics`.
 
-class TrainState(NamedTuple):
-    """All that a run carries from step to step."""
+        It makes `counts.steps` ≤ MOST_STEPS updates on the first `counts.examples` rows of data;
+        rows of Metrics beyond them are zero. `state` is consumed (donated). An epoch is
+        examples // batch_size steps; minibatches are drawn with replacement, as in the course, or
+        shuffled: see `sampling`.
+        """
+        return _make_advance(self.structure, self.shapes, replace(self.layout, size=0))
 
-    step: Int32[Array, ""]
-    members: Member
+    @property
+    def evaluate(self) -> Callable[..., tuple[Array, Array]]:
+        """`evaluate(state, hyperparameters, data, start, stop) -> correct [K], finite [K]`.
 
-
-class Metrics(NamedTuple):
-    """Of each step of one `advance`: the loss with penalty, and the minibatch's accuracy."""
-
-    loss: Float[Array, "steps k"]
-    accuracy: Float[Array, "steps k"]
-
-
-class Train(NamedTuple):
-    """The compiled functions of one structure; see `make_train`."""
-
-    init: Callable[..., TrainState]
-    advance: jax.stages.Wrapped  # -> state, Metrics
-    evaluate: Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]
-
-
-def _random_key(seed: Array, purpose: int) -> PRNGKeyArray:
-    # Named, because with `rbg` keys a network under vmap draws other numbers than one alone.
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
-
-
-_WEIGHTS, _BATCHES, _MASKS = range(3)
-
-
-def _predict(scores: Float[Array, "*shape classes"]) -> Int32[Array, "*shape"]:
-    return lax.argmax(scores, scores.ndim - 1, jnp.int32)
-
-
-@lru_cache(maxsize=256)
-def make_train(
-    structure: Structure,
-    input_shape: Shape,
-    classes: int,
-    *,
-    shared: bool = True,
-    devices: Devices = (),
-) -> Train:
-    """Return the compiled training of K networks of one structure on `[batch, *input_shape]`.
-
-    `shared`: seed is one uint32, and all networks see the same minibatches; else it is [K], and
-    each has its own.
-
-    - `init(numbers, seed) -> TrainState`, numbers of shape [K].
-    - `advance(state, numbers, seed, data, examples, steps, total_steps) -> state, Metrics`: `steps`
-      ≤ MOST_STEPS further updates on the first `examples` rows of data; rows of Metrics beyond
-      `steps` are zero. `state` is consumed (donated). An epoch is examples // batch_size steps;
-      minibatches are drawn with replacement, as in the course, or shuffled: see `sampling`.
-    - `evaluate(state, numbers, data, start, stop) -> correct [K], finite [K]`: how many of the rows
-      start, ..., stop − 1 are classified right, and whether every score was finite.
-
-    Several `devices` train K / len(devices) networks each: see `over_devices`.
-
-    A network whose loss is not finite is frozen as it is and its step noted; the others do not
-    notice. Call all of it under `numerics(structure.precision)`.
-    """
-    # Nets that differ in how they are trained, not in what they are, share these two programs.
-    network = dataclasses.replace(
-        structure,
-        batch_size=1,
-        sampling="with_replacement",
-        loss="softmax",
-        l2_convention="half",
-        schedule="constant",
-    )
-    return Train(
-        _make_init(dataclasses.replace(network, pieces=0), input_shape, classes, shared, devices),
-        _make_advance(structure, input_shape, classes, shared, devices),
-        _make_evaluate(network, input_shape, classes, devices),
-    )
-
-
-def build_optimizer(
-    structure: Structure, rate: Array, numbers: dict[str, Array]
-) -> optax.GradientTransformation:
-    """Return the update rule of a structure at this learning rate; numbers may be traced."""
-    if isinstance(structure.optimizer, str):
-        return OPTIMIZERS[structure.optimizer].build(rate, numbers)
-    rule = structure.optimizer.value
-    with users_code(structure.handed_in.values()):
-        ready = isinstance(rule, optax.GradientTransformation)
-        given = rule if ready else rule(rate, numbers)
-
-    def init(params):
-        with users_code(structure.handed_in.values()):
-            return given.init(params)
-
-    def update(updates, state, params=None):
-        with users_code(structure.handed_in.values()):
-            return given.update(updates, state, params)
-
-    return optax.GradientTransformation(init, update)
-
-
-def check_optimizer(
-    structure: Structure, numbers: list[str], input_shape: Shape, classes: int
-) -> set[str]:
-    """Return which of the numbers a user's optimizer uses, the learning rate among them.
-
-    Nothing is computed or compiled. Raises ConfigurationError if it cannot be traced on this
-    network: what is wrong with it shows here, in words, on the host.
-    """
-
-    def init(numbers, key):
-        return make_learner(structure, numbers, input_shape, classes).init(key)[0]
-
-    def step(rate, numbers, params):
-        optimizer = build_optimizer(structure, rate, numbers)
-        state = optimizer.init(params)
-        return state, optimizer.update(params, state, params)
-
-    with numerics(structure.precision):
-        one = jax.ShapeDtypeStruct((), parameter_dtype(structure))
-        params = jax.eval_shape(init, dict.fromkeys(numbers, one), jax.random.key(0))
-        try:
-            of_rate, of_numbers, _ = trace(step, one, dict.fromkeys(numbers, one), params).uses
-        except Exception as error:
-            assert not isinstance(structure.optimizer, str)
-            raise ConfigurationError(
-                f"optimizer: a function should take (learning_rate, numbers) and return an optax "
-                f"optimizer, such as lambda rate, numbers: optax.lion(rate); "
-                f"{structure.optimizer.label} failed with {type(error).__name__}: {error}"
-            ) from error
-    used = {name for name, counts in of_numbers.items() if counts}
-    return used | ({"learning_rate"} if of_rate else set())
+        How many of the rows start, ..., stop − 1 are classified right, and whether every score
+        was finite.
+        """
+        layout = replace(self.layout, size=0, shared=True)
+        return _make_evaluate(self.structure.net, self.shapes, layout)
 
 
 @lru_cache(maxsize=256)
 def _make_init(
-    structure: Structure,
-    input_shape: Shape,
-    classes: int,
-    shared: bool,
-    devices: Devices,
+    net: Net, optimizer: str | Identified, shapes: Shapes, shared: bool, devices: int
 ) -> Callable[..., TrainState]:
-    def init_member(numbers: dict[str, Array], seed: Array) -> Member:
-        learner = make_learner(structure, numbers, input_shape, classes)
-        params, state = learner.init(_random_key(seed, _WEIGHTS))
-        optimizer_state = build_optimizer(structure, numbers["learning_rate"], numbers).init(params)
-        loss = jnp.asarray(jnp.nan, parameter_dtype(structure))
-        return Member(params, state, optimizer_state, jnp.int32(-1), jnp.bool(False), loss)
-
     axes = (0, None if shared else 0)
 
-    def init_stack(numbers: Numbers, seed: Array) -> TrainState:
-        return TrainState(
-            jnp.int32(0), to_stack(jax.vmap(init_member, in_axes=axes)(numbers, seed))
-        )
+    def init_member(hyperparameters: Hyperparameters, seed: Array) -> Member:
+        return first(net, optimizer, shapes, hyperparameters, seed)
 
-    def init(numbers: Numbers, seed: Array) -> TrainState:
-        made = _axes(jax.eval_shape(init_stack, numbers, seed))
-        return over_devices(init_stack, devices, axes, made)(numbers, seed)
+    def init_stack(hyperparameters: Hyperparameters, seed: Array) -> TrainState:
+        members = jax.vmap(init_member, in_axes=axes)(hyperparameters, seed)
+        return TrainState(jnp.int32(0), to_stack(members))
+
+    def init(hyperparameters: Hyperparameters, seed: Array) -> TrainState:
+        made = _axes(jax.eval_shape(init_stack, hyperparameters, seed))
+        return over_devices(init_stack, devices, axes, made)(hyperparameters, seed)
 
     return jax.jit(init)
 
@@ -253,97 +145,63 @@ def _axes(state: TrainState) -> TrainState:
 
 
 def _cut(
-    structure: Structure, members: Member, numbers: Numbers
-) -> tuple[Pieces | None, Member, dict[str, Float[Array, "places"]]]:
-    """Return networks and their numbers as they lie side by side within a program."""
-    if not structure.pieces:
-        return None, members, numbers
-    width = width_name(0)
-    pieces = Pieces.cut(numbers[width], structure.hidden[0], structure.pieces)
-    own = {name: value[pieces.owner] for name, value in numbers.items()}
-    return pieces, pieces.split(members), own | {width: pieces.width}
+    net: Net, blocks: int, members: Member, hyperparameters: Hyperparameters
+) -> tuple[Blocks | None, Member, Hyperparameters]:
+    """Return networks and their hyperparameters as they lie side by side within a program."""
+    if not blocks:
+        return None, members, hyperparameters
+    cut = Blocks.cut(hyperparameters.widths[0], net.hidden[0], blocks)
+    values = {name: value[cut.owner] for name, value in hyperparameters.values.items()}
+    return cut, cut.split(members), Hyperparameters(values, (cut.width,))
 
 
-def _is_wide(structure: Structure, input_shape: Shape, classes: int) -> bool:
+def _is_wide(net: Net, shapes: Shapes) -> bool:
     """Whether the sums of a network are to be alike, whatever is beside it."""
-    if structure.model is not None or structure.is_convolutional:
+    if net.model is not None or net.is_convolutional:
         return False
-    return math.prod(input_shape) * [*structure.hidden, classes][0] >= WIDE
+    return shapes.features * [*net.hidden, shapes.classes][0] >= WIDE
 
 
-def _make_advance(
-    structure: Structure,
-    input_shape: Shape,
-    classes: int,
-    shared: bool,
-    devices: Devices,
-) -> jax.stages.Wrapped:
-    dtype, learns = parameter_dtype(structure), piece_of(structure)
+@lru_cache(maxsize=256)
+def _make_advance(structure: Structure, shapes: Shapes, layout: Layout) -> jax.stages.Wrapped:
+    dtype, shared = parameter_dtype(structure), layout.shared
+    learns = block_of(structure) if layout.blocks else structure
 
-    def member_step(total, member, numbers, x, labels, key, step, total_steps, steps_per_epoch):
-        schedule = SCHEDULES[structure.schedule].build(
-            numbers, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+    def advance_stack(state, hyperparameters, seed, data, counts):
+        per_epoch = jnp.maximum(counts.examples // structure.batch_size, 1)
+        networks = hyperparameters.networks
+        blocks, members, hyperparameters = _cut(
+            structure, layout.blocks, state.members, hyperparameters
         )
-        learner = make_learner(learns, numbers, input_shape, classes, total)
-        result = learner.loss_and_grad(member.params, member.state, x, labels, key)
-        grads = result.grads
-        if structure.uses_clipping:
-            grads = clip_by_norm(grads, numbers["clip_norm"])
-        optimizer = build_optimizer(structure, schedule(step), numbers)
-        updates, optimizer_state = optimizer.update(grads, member.optimizer_state, member.params)
-        params = jax.tree.map(jnp.add, member.params, updates)
 
-        running, finite = (member.diverged_at < 0) & ~member.stopped, jnp.isfinite(result.loss)
-        new = member._replace(
-            params=params, state=result.state, optimizer_state=optimizer_state, loss=result.loss
-        )
-        kept = jax.tree.map(lambda a, b: jnp.where(running & finite, a, b), new, member)
-        diverged_at = jnp.where(running & ~finite, step, member.diverged_at)
-        accuracy = (_predict(result.scores) == labels).mean(dtype=dtype)
-        return kept._replace(diverged_at=diverged_at), Metrics(result.loss, accuracy)
+        def member_step(member, hyperparameters, batch, clock):
+            total = None if blocks is None else blocks.total
+            found = update(learns, shapes, member, hyperparameters, batch, clock, total)
+            return guarded(member, found, clock.step), found.metrics
 
-    def draw(seed, step, examples):
-        """Return the rows of a minibatch and the key of the masks."""
-        key, size = _random_key(seed, _BATCHES), structure.batch_size
-        if structure.sampling == "shuffled":
-            rows = shuffled_rows(key, step, examples, batch_size=size)
-        else:
-            key = jax.random.fold_in(key, step)
-            rows = jax.random.randint(key, (size,), jnp.int32(0), examples, jnp.int32)
-        return rows, jax.random.fold_in(_random_key(seed, _MASKS), step)
-
-    own = None if shared else 0
-
-    def advance_stack(state, numbers, seed, data, examples, steps, total_steps):
-        steps_per_epoch = jnp.maximum(examples // structure.batch_size, 1)
-        networks = numbers["learning_rate"].shape[0]
-        pieces, members, numbers = _cut(structure, state.members, numbers)
-        total = None if pieces is None else pieces.total
+        own = None if shared else 0
         axes = config_axes(members)
-        stack_step = over_networks(
-            partial(member_step, total),
-            (axes, 0, own, own, own, *[None] * 3),
+        step_stack = over_networks(
+            member_step,
+            (axes, 0, own, None),
             (axes, 0),
             in_turn=structure.is_convolutional and convolution_form().in_turn,
-            alike=shared and _is_wide(structure, input_shape, classes),
+            alike=shared and _is_wide(structure, shapes),
         )
-        draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
+
+        def draw_one(seed, step):
+            return draw(structure, seed, step, counts.examples)
+
+        draw_stack = draw_one if shared else jax.vmap(draw_one, in_axes=(0, None))
 
         def body(i, carry):
             (step, members), metrics = carry
-            rows, masks = draw_stack(seed, step, examples)
-            members, measured = stack_step(
-                members,
-                numbers,
-                data.gather(rows, dtype),
-                data.labels[rows],
-                masks,
-                step,
-                total_steps,
-                steps_per_epoch,
-            )
-            if pieces is not None:
-                measured = jax.tree.map(pieces.of_networks, measured)
+            rows, keys = draw_stack(seed, step)
+            batch = Batch(data.gather(rows, dtype), data.labels[rows], keys)
+            clock = Clock(step, counts.total_steps, per_epoch)
+            members, measured = step_stack(members, hyperparameters, batch, clock)
+            if blocks is not None:
+                measured = jax.tree.map(blocks.of_networks, measured)
             metrics = jax.tree.map(lambda all, one: all.at[i].set(one), metrics, measured)
             if structure.backward == "manual":  # gradients of autodiff lie in another order
                 members = in_memory_order(members)
@@ -351,42 +209,42 @@ def _make_advance(
 
         empty = jnp.zeros((MOST_STEPS, networks), dtype)
         begin = (TrainState(state.step, members), Metrics(empty, empty))
-        state, metrics = lax.fori_loop(jnp.int32(0), steps, body, begin)
-        if pieces is not None:
-            state = state._replace(members=pieces.join(state.members))
+        state, metrics = lax.fori_loop(jnp.int32(0), counts.steps, body, begin)
+        if blocks is not None:
+            state = state._replace(members=blocks.join(state.members))
         return state, metrics
 
-    def advance(state, numbers, seed, *common):
-        in_axes = (_axes(state), 0, own, *[None] * len(common))
-        run = over_devices(advance_stack, devices, in_axes, (_axes(state), 1))
-        return run(state, numbers, seed, *common)
+    def advance(state, hyperparameters, seed, data, counts):
+        in_axes = (_axes(state), 0, None if shared else 0, None, None)
+        run = over_devices(advance_stack, layout.devices, in_axes, (_axes(state), 1))
+        return run(state, hyperparameters, seed, data, counts)
 
     return jax.jit(advance, donate_argnums=0)
 
 
 @lru_cache(maxsize=256)
-def _make_evaluate(
-    structure: Structure, input_shape: Shape, classes: int, devices: Devices
-) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
-    in_turn = structure.is_convolutional and convolution_form().in_turn
-    alike = _is_wide(structure, input_shape, classes)
-    learns = piece_of(structure)
+def _make_evaluate(net: Net, shapes: Shapes, layout: Layout) -> Callable[..., tuple[Array, Array]]:
+    learns = block_of(net) if layout.blocks else net
 
-    def member_scores(total, member, numbers, x):
-        learner = make_learner(learns, numbers, input_shape, classes, total)
-        return learner.scores(member.params, member.state, x)
+    def evaluate_stack(state, hyperparameters, data, start, stop):
+        networks = hyperparameters.networks
+        blocks, members, hyperparameters = _cut(net, layout.blocks, state.members, hyperparameters)
 
-    def evaluate_stack(state, numbers, data, start, stop):
-        networks = numbers["learning_rate"].shape[0]
-        pieces, members, numbers = _cut(structure, state.members, numbers)
-        total = None if pieces is None else pieces.total
-        axes = (config_axes(members), 0, None)
+        def member_scores(member, hyperparameters, x):
+            total = None if blocks is None else blocks.total
+            learner = make_learner(learns, hyperparameters, shapes, total)
+            return learner.scores(member.params, member.state, x)
+
         score_stack = over_networks(
-            partial(member_scores, total), axes, 0, in_turn=in_turn, alike=alike
+            member_scores,
+            (config_axes(members), 0, None),
+            0,
+            in_turn=net.is_convolutional and convolution_form().in_turn,
+            alike=_is_wide(net, shapes),
         )
-        at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
+        at_once = EVALUATION_NUMBERS // (networks * max(shapes.classes, *net.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
-        if structure.is_convolutional:
+        if net.is_convolutional:
             at_once = convolution_form().rows
 
         def body(i, carry):
@@ -394,11 +252,10 @@ def _make_evaluate(
             rows = start + i * at_once + jnp.arange(at_once, dtype=jnp.int32)
             inside = rows < stop
             rows = jnp.minimum(rows, stop - 1)
-            x = data.gather(rows, parameter_dtype(structure))
-            scores = score_stack(members, numbers, x)
-            if pieces is not None:
-                scores = pieces.of_networks(scores)
-            hits = (_predict(scores) == data.labels[rows][None, :]) & inside[None, :]
+            scores = score_stack(members, hyperparameters, data.gather(rows, parameter_dtype(net)))
+            if blocks is not None:
+                scores = blocks.of_networks(scores)
+            hits = (predict(scores) == data.labels[rows][None, :]) & inside[None, :]
             finite &= jnp.isfinite(scores).all(axis=(1, 2))
             return correct + hits.sum(axis=1, dtype=jnp.int32), finite
 
@@ -406,9 +263,9 @@ def _make_evaluate(
         none = (jnp.zeros(networks, jnp.int32), jnp.ones(networks, bool))
         return lax.fori_loop(jnp.int32(0), rounds, body, none)
 
-    def evaluate(state, numbers, *common):
-        in_axes = (_axes(state), 0, *[None] * len(common))
-        run = over_devices(evaluate_stack, devices, in_axes, 0)
-        return run(state, numbers, *common)
+    def evaluate(state, hyperparameters, data, start, stop):
+        in_axes = (_axes(state), 0, None, None, None)
+        run = over_devices(evaluate_stack, layout.devices, in_axes, 0)
+        return run(state, hyperparameters, data, start, stop)
 
     return jax.jit(evaluate)
