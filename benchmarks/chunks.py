@@ -5,9 +5,9 @@ from typing import Any
 from benchmarks.peers.ours import Ours
 from benchmarks.tasks import make_task, picture_like, rings
 from benchmarks.timing import interleave
-from jaxnet.configuration import configure
 from jaxnet.sweeps.cost import memory_budget
 from jaxnet.sweeps.plan import Capacity, make_plan
+from jaxnet.training.settings import Shapes, configure
 
 # name: (inputs, networks, steps of a timed call, settings)
 GROUPS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
@@ -32,9 +32,12 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
         images = rings(2000) if features == 2 else picture_like(features, 10, 10_000)
         space = [configure(learning_rate=1e-3 / (1 + i), **settings) for i in range(networks)]
         plan = make_plan(
-            space, (features,), images.classes, steps=1000, capacity=Capacity(memory_budget())
+            space,
+            Shapes((features,), images.classes),
+            steps=1000,
+            capacity=Capacity(memory_budget()),
         )
-        planned = plan.groups[0].size
+        planned = plan.groups[0].program.layout.size
         sizes = sorted({planned, *(networks >> i for i in range(8) if networks >> i)})
         task = make_task(space, images, steps)
         subjects = {str(size): Ours(task, at_once=size).run for size in sizes}

@@ -16,8 +16,8 @@ from jax import lax
 from benchmarks.timing import interleave
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.models import inception_resnet, loss_and_grad
-from jaxnet.numerics import numerics
-from jaxnet.stacking import over_networks
+from jaxnet.training.layout import over_networks
+from jaxnet.training.numerics import numerics
 
 BATCH, STEPS, NETWORKS, RATE = 32, 5, 4, 1e-3
 

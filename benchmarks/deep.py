@@ -10,7 +10,7 @@ from benchmarks.peers import MIXED, OURS, Peer
 from benchmarks.peers.ours import Ours
 from benchmarks.sweeps import measure_tasks
 from benchmarks.tasks import make_task, picture_like
-from jaxnet.configuration import configure
+from jaxnet.training.settings import configure
 
 NETWORKS, BATCH, STEPS, EXAMPLES = 16, 256, 3, 5000
 HIDDEN = [512, 256, 256]

@@ -10,7 +10,7 @@ from benchmarks.peers import COURSE, OURS, PYTORCH, Peer
 from benchmarks.peers.ours import Ours
 from benchmarks.sweeps import measure_tasks
 from benchmarks.tasks import Task, make_task, picture_like
-from jaxnet.configuration import configure
+from jaxnet.training.settings import configure
 
 NETS: dict[str, dict[str, Any]] = {
     "50": {"hidden": [50], "batch_size": 200},

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.tasks import Images, picture_like, rings, stacked_numbers
+from benchmarks.tasks import Images, picture_like, rings
 from benchmarks.timing import Timing, rounds, seconds
-from jaxnet.configuration import Configuration, configure
-from jaxnet.numerics import numerics
 from jaxnet.sweeps.cost import network_bytes, step_flops
-from jaxnet.training import MOST_STEPS, make_train
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import MOST_STEPS, Counts, Program
+from jaxnet.training.settings import Configuration, configure
 
 NETWORKS = (1, 10, 100, 1000, 10_000, 100_000)
 WIDTHS, BATCHES = (8, 32, 128, 512, 1024), (32, 200, 800)
@@ -45,8 +46,8 @@ def _cell(
 ) -> list[dict[str, Any]]:
     one = configure(hidden=[width], batch_size=batch, learning_rate=1e-3, precision=precision)
     features = images.raw.shape[1]
-    flops = step_flops(one.structure, tuple(one.numbers), (features,), images.classes)
-    each = network_bytes(one.structure, features, images.classes)
+    flops = step_flops(one.structure, images.shapes)
+    each = network_bytes(Program(one.structure, images.shapes))
     counts = [
         count
         for count in (NETWORKS[:2] if smoke else NETWORKS)
@@ -86,15 +87,13 @@ class _Program:
 
     def __init__(self, one: Configuration, images: Images, count: int):
         self.precision, self.steps = one.structure.precision, 2
-        train = make_train(one.structure, images.raw.shape[1:], images.classes)
+        self.examples = len(images.raw)
+        train = Program(one.structure, images.shapes)
         with numerics(self.precision):
-            self.numbers = stacked_numbers([one])
-            self.numbers = {n: jnp.repeat(v, count) for n, v in self.numbers.items()}
-            self.state = train.init(self.numbers, jnp.uint32(0))
-            self.rest = (jnp.uint32(0), images.on_device, jnp.int32(len(images.raw)))
-            lowered = train.advance.lower(
-                self.state, self.numbers, *self.rest, jnp.int32(2), jnp.int32(100)
-            )
+            self.given = (Hyperparameters.of([one] * count), jnp.uint32(0))
+            self.state = train.init(*self.given)
+            self.given = (*self.given, images.on_device)
+            lowered = train.advance.lower(self.state, *self.given, self._counts())
             self.compile_seconds = seconds(lambda: self._compile(lowered))
         found = self.advance.memory_analysis()
         data = sum(leaf.nbytes for leaf in jax.tree.leaves(images.on_device))
@@ -106,7 +105,8 @@ class _Program:
 
     def __call__(self) -> object:
         with numerics(self.precision):
-            self.state, metrics = self.advance(
-                self.state, self.numbers, *self.rest, jnp.int32(self.steps), jnp.int32(100)
-            )
+            self.state, metrics = self.advance(self.state, *self.given, self._counts())
         return self.state, metrics
+
+    def _counts(self) -> Counts:
+        return Counts.of(self.examples, self.steps, 100)

@@ -13,7 +13,7 @@ from benchmarks.products import dtype_of, products
 from benchmarks.tasks import Images, make_task, picture_like
 from benchmarks.timing import interleave
 from jaxnet.sweeps import find_preset
-from jaxnet.sweeps.cost import memory_budget
+from jaxnet.sweeps.cost import memory_budget, program_flops
 from jaxnet.sweeps.plan import Capacity, Group, make_plan
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
@@ -30,8 +30,7 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
         configurations = job.configurations()
         groups = make_plan(
             configurations,
-            (FEATURES,),
-            CLASSES,
+            images.shapes,
             steps=job.steps,
             capacity=Capacity(memory_budget()),
         ).groups
@@ -44,8 +43,8 @@ def _measure_group(
     group: Group, configurations: list[Any], images: Images, smoke: bool
 ) -> dict[str, Any]:
     members = [configurations[i] for i in group.chunks[0].ids]
-    (width,), batch, networks = group.structure.hidden, group.structure.batch_size, group.size
-    flops = networks * group.flops_per_step
+    structure, networks = group.program.structure, group.program.layout.size
+    (width,), batch, flops = structure.hidden, structure.batch_size, program_flops(group.program)
     steps = 2 if smoke else max(2, int(WORK / flops))
     task = make_task(members, images, steps)
     product_flops = 2 * batch * FEATURES * networks * width

@@ -18,9 +18,9 @@ from benchmarks.peers import MIXED, OURS, PEERS, REFERENCE, Peer, Trainer
 from benchmarks.products import Product, dtype_of, products
 from benchmarks.tasks import Task, Weights, judge, make_task, picture_like, rings
 from benchmarks.timing import Timing, rounds, seconds
-from jaxnet.configuration import Configuration, configure
 from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.cost import step_flops
+from jaxnet.training.settings import Configuration, configure
 
 EXAMPLES, SMOKE = 5000, "cifar10-45"
 STEPS = {"cifar10-45": 20, "cifar10-24": 10, "cifar10-144": 2}
@@ -202,9 +202,7 @@ def _row(what: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def _flops(task: Task) -> float:
     """Return the operations in the products of one step of all networks."""
-    first = task.configurations[0]
-    shape = task.images.raw.shape[1:]
-    each = step_flops(first.structure, tuple(first.numbers), shape, task.images.classes)
+    each = step_flops(task.configurations[0].structure, task.images.shapes)
     return each * len(task.configurations)
 
 

@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Configuration
-from jaxnet.numerics import numerics
-from jaxnet.stacking import take_member
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.layout import take_member
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Configuration, Shapes
+from jaxnet.training.step import DeviceData
 
 Weights = list[tuple[np.ndarray, np.ndarray]]  # of each affine layer: w [inputs, outputs], b
 
@@ -34,6 +36,11 @@ class Images:
     mean: np.ndarray | None  # [features], float32
     scale: np.ndarray | None
     classes: int
+
+    @property
+    def shapes(self) -> Shapes:
+        """Return what a network for them is built for."""
+        return Shapes(self.raw.shape[1:], self.classes)
 
     @functools.cached_property
     def inputs(self) -> np.ndarray:
@@ -106,18 +113,10 @@ def make_task(configurations: Sequence[Configuration], images: Images, steps: in
             jax.random.randint(jax.random.fold_in(key, step), (batch,), 0, examples, jnp.int32)
             for step in range(steps)
         ]
-        program = make_train(structure, images.raw.shape[1:], images.classes)
-        numbers = stacked_numbers(configurations[:1])
-        start = weights_of(program.init(numbers, jnp.uint32(seed)).members, 0)
+        program = Program(structure, images.shapes)
+        given = Hyperparameters.of(configurations[:1])
+        start = weights_of(program.init(given, jnp.uint32(seed)).members, 0)
     return Task(configurations, images, np.asarray(rows), start)
-
-
-def stacked_numbers(configurations: Sequence[Configuration]) -> dict[str, jax.Array]:
-    """Return each number of the configurations as an array [K]."""
-    return {
-        name: jnp.asarray([c.numbers[name] for c in configurations], jnp.float32)
-        for name in configurations[0].numbers
-    }
 
 
 def weights_of(members, index: int) -> Weights:

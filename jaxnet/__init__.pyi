@@ -21,9 +21,6 @@ from .compose import (
 from .compose import (
     serial as serial,
 )
-from .configuration import Configuration as Configuration
-from .configuration import configure as configure
-from .custom_model import Model as Model
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import diagnose as diagnose
 from .errors import (
@@ -62,8 +59,6 @@ from .models import (
 from .models import (
     two_layer as two_layer,
 )
-from .network import CustomNetwork as CustomNetwork
-from .network import Network as Network
 from .report import write_report as write_report
 from .sweeps.halving import Halving as Halving
 from .sweeps.plan import Plan as Plan
@@ -97,4 +92,9 @@ from .sweeps.space import (
 from .sweeps.sweep import plan as plan
 from .sweeps.sweep import sweep as sweep
 from .sweeps.sweep import train as train
+from .training.model import Model as Model
+from .training.network import CustomNetwork as CustomNetwork
+from .training.network import Network as Network
+from .training.settings import Configuration as Configuration
+from .training.settings import configure as configure
 from .values.named import named as named

@@ -198,8 +198,8 @@ def predict(options: Namespace) -> int:
     import numpy as np
 
     from jaxnet.errors import unknown
-    from jaxnet.network import Network
     from jaxnet.sweeps.folder import read_config
+    from jaxnet.training.network import Network
 
     folder = options.weights.is_dir()
     if options.id is not None:

@@ -52,7 +52,7 @@ def fully_connected(
     the net is that of hidden layers of these widths, in scores, gradients and the weights that a
     key gives, so that nets of several widths train under one `vmap`. Beyond the widths everything
     is zero, but for a normalization's scale: it starts at 1, its gradient is zero and nothing
-    depends on it. `jaxnet.stacking.crop` takes the net out.
+    depends on it. `jaxnet.training.layout.crop` takes the net out.
 
     >>> net = fully_connected((20,), 10, norm="batch")
     >>> params, state, output_shape = net.init(jax.random.key(0), (784,))

@@ -22,8 +22,8 @@ import numpy as np
 
 import jaxnet
 from jaxnet import data, layers, losses, optimizers, plots, schedules, sweeps
-from jaxnet.configuration import configure, setting_names
 from jaxnet.errors import JaxnetError
+from jaxnet.training.settings import configure, setting_names
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -13,7 +13,7 @@ from benchmarks.peers.course_loop import CourseLoop
 from benchmarks.peers.ours import Ours
 from benchmarks.sweeps import measure_tasks
 from benchmarks.tasks import judge, make_task, picture_like
-from jaxnet.configuration import configure
+from jaxnet.training.settings import configure
 
 FEATURES, STEPS = 12, 5
 

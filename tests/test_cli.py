@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
+from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
 from jaxnet.cli import TRAIN_OPTIONS, main
-from jaxnet.configuration import configure
 from jaxnet.data import load
 from jaxnet.sweeps.cost import network_bytes
-from jaxnet.sweeps.here import Here
+from jaxnet.training.settings import configure
 
 TOML = """
 steps = 12

@@ -10,7 +10,10 @@ import optax
 import pytest
 
 from jaxnet.cli import TRAIN_OPTIONS
-from jaxnet.configuration import (
+from jaxnet.errors import ConfigurationError, JaxnetError
+from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.schedules import SCHEDULES
+from jaxnet.training.settings import (
     ARCHITECTURES,
     COMMON_NUMBERS,
     NAMES,
@@ -20,9 +23,6 @@ from jaxnet.configuration import (
     configure,
     setting_names,
 )
-from jaxnet.errors import ConfigurationError, JaxnetError
-from jaxnet.optimizers import OPTIMIZERS
-from jaxnet.schedules import SCHEDULES
 
 
 def numbers_of(table):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.configuration import configure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import inception_resnet
-from jaxnet.stacking import over_networks
 from jaxnet.sweeps.cost import estimated_bytes, step_flops
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.layout import over_networks
+from jaxnet.training.settings import configure
+from jaxnet.training.step import DeviceData
 
 CLASSES = 3
 NET = {"architecture": "inception_resnet", "batch_size": 4, "optimizer": "adam"}

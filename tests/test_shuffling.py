@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet import Model, configure, shuffling
+from jaxnet import Model, configure
 from jaxnet.data import DataSet
-from jaxnet.numerics import numerics
-from jaxnet.shuffling import ROUNDS, shuffled_rows
 from jaxnet.sweeps import grid, sweep, train
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training import minibatches as shuffling
+from jaxnet.training.minibatches import ROUNDS, shuffled_rows
+from jaxnet.training.numerics import numerics
+from jaxnet.training.step import DeviceData
 
 MOST = 2**31 - 1  # steps and rows are int32
 BATCH = 128  # of the tests that look at many sizes: one compilation

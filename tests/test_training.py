@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.stacking import config_axes, take_member
-from jaxnet.training import (
+from jaxnet.training.layout import config_axes, take_member
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import (
     MOST_STEPS,
     DeviceData,
     check_optimizer,
     make_train,
 )
+from jaxnet.training.settings import configure
 
 FEATURES, CLASSES, EXAMPLES = 12, 3, 90
 

@@ -13,7 +13,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.layers import INITIALIZERS
 from jaxnet.models import fully_connected, loss_and_grad
 from jaxnet.optimizers import OPTIMIZERS
-from jaxnet.stacking import crop
+from jaxnet.training.layout import crop
 
 FEATURES, CLASSES, BATCH, STEPS = 6, 4, 9, 20
 PADDED = (8, 7)

@@ -4,9 +4,10 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from benchmarks.tasks import Task, Weights, stacked_numbers, weights_of
-from jaxnet.numerics import numerics
-from jaxnet.training import MOST_STEPS, make_train
+from benchmarks.tasks import Task, Weights, weights_of
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import MOST_STEPS, Counts, Program
 
 
 class Ours:
@@ -27,30 +28,25 @@ class Ours:
         )
         self.seed = jnp.uint32(task.configurations[0].seed)
         with numerics(precision):
-            features = task.images.raw.shape[1:]
-            self.program = make_train(structure, features, task.images.classes)
-            self.numbers = [
-                stacked_numbers(task.configurations[begin : begin + size])
+            self.program = Program(structure, task.images.shapes)
+            self.given = [
+                Hyperparameters.of(task.configurations[begin : begin + size])
                 for begin in range(0, len(task.configurations), size)
             ]
-            self.states = [self.program.init(numbers, self.seed) for numbers in self.numbers]
+            self.states = [self.program.init(given, self.seed) for given in self.given]
 
     def run(self) -> object:
         """Make the task's updates of every network."""
-        examples = jnp.int32(len(self.task.images.raw))
-        metrics = None
+        examples, total, metrics = len(self.task.images.raw), self.task.steps, None
         with numerics(self.precision):
-            for i, numbers in enumerate(self.numbers):
-                for begin in range(0, self.task.steps, MOST_STEPS):
-                    steps = jnp.int32(min(MOST_STEPS, self.task.steps - begin))
+            for i, given in enumerate(self.given):
+                for begin in range(0, total, MOST_STEPS):
                     self.states[i], metrics = self.program.advance(
                         self.states[i],
-                        numbers,
+                        given,
                         self.seed,
                         self.task.images.on_device,
-                        examples,
-                        steps,
-                        jnp.int32(self.task.steps),
+                        Counts.of(examples, min(MOST_STEPS, total - begin), total),
                     )
         return self.states, metrics
 
@@ -58,6 +54,6 @@ class Ours:
         """Return the weights of every network."""
         return [
             weights_of(state.members, i)
-            for state, numbers in zip(self.states, self.numbers, strict=True)
-            for i in range(len(numbers["learning_rate"]))
+            for state, given in zip(self.states, self.given, strict=True)
+            for i in range(given.networks)
         ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.image import imsave
 
-from jaxnet.network import Network
+from jaxnet.training.network import Network
 
 MOST_UNITS = 64
 

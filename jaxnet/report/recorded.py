@@ -9,7 +9,6 @@ from typing import Any
 from jaxnet.data import load
 from jaxnet.data.splits import LabelShift
 from jaxnet.errors import DataError, JaxnetError, RunFolderError
-from jaxnet.network import Network
 from jaxnet.sweeps.folder import DATABASE, JUDGED, LAYERS, read_config, read_summary
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
@@ -20,6 +19,7 @@ from jaxnet.sweeps.rows import Row, swept
 from jaxnet.sweeps.store import read_store
 from jaxnet.tensors import read_metadata
 from jaxnet.texts import parse_json
+from jaxnet.training.network import Network
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,45 +10,58 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.errors import DataError
-from jaxnet.pieces import pieces_of
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.tensors import read_metadata, read_tensors, write_tensors
 from jaxnet.texts import parse_json, to_json
+from jaxnet.training.blocks import blocks_of
+from jaxnet.training.layout import Layout
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes, Structure
 
 INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
 PATTERN = "stack-*.safetensors"
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A stack in a file: the keys of its configurations, in order, and its span of steps."""
+@dataclass(frozen=True, kw_only=True)
+class StoredStack:
+    """A stack in a file: the keys of its configurations, in order, and its span of steps.
+
+    `hidden` are the widths that its hidden layers are held in, `layout` is the one it began with.
+    """
 
     path: Path
     keys: list[str]
     hidden: tuple[int, ...]
-    padded: bool
-    pieces: int
-    shared: bool
-    size: int  # how many networks it began with
-    devices: int  # that they were divided among
+    layout: Layout
     step: int
     end: int
 
+    @classmethod
+    def read(cls, path: Path) -> "StoredStack":
+        """Return what a file says of its stack; an error of its kind if it is damaged."""
+        about = parse_json(read_metadata(path)["jaxnet stack"])
+        layout = Layout(**about.pop("layout"))
+        stored = cls(path=path, layout=layout, **{**about, "hidden": tuple(about["hidden"])})
+        stored.check()
+        return stored
+
     def check(self) -> None:
         """Raise ValueError for what no stack is."""
+        layout = self.layout
         keys = isinstance(self.keys, list) and all(isinstance(key, str) for key in self.keys)
-        numbers = [*self.hidden, self.pieces, self.size, self.devices, self.step, self.end]
-        if not keys or not self.keys or any(type(n) is not int or n < 0 for n in numbers):
+        sizes = [*self.hidden, layout.size, layout.devices]
+        counts = [*sizes, layout.blocks, self.step, self.end]
+        if not keys or not self.keys or any(type(n) is not int or n < 0 for n in counts):
             raise ValueError("a stack of no networks, or of no size")
-        widths, flags = (
-            (*self.hidden, self.size, self.devices),
-            {type(self.padded), type(self.shared)},
-        )
-        if 0 in widths or flags != {bool}:
+        if 0 in sizes or {type(layout.padded), type(layout.shared)} != {bool}:
             raise ValueError("a stack of no width")
-        if self.pieces > self.size * pieces_of(self.hidden):  # arrays are made of this length
-            raise ValueError(f"a stack of {self.pieces} pieces")
+        if layout.blocks > layout.size * blocks_of(self.hidden):  # arrays are made of this length
+            raise ValueError(f"a stack of {layout.blocks} blocks")
+
+    def program(self, one: Structure, shapes: Shapes) -> Program:
+        """Return the program of the stack, whose configurations are of structures like this one."""
+        return Program(dataclasses.replace(one, hidden=self.hidden), shapes, self.layout)
 
     @property
     def in_flight(self) -> bool:
@@ -73,24 +86,19 @@ class Checkpoint:
 
     def write(self, task: Task, step: int, tensors: Mapping[str, np.ndarray]) -> None:
         """Store the tensors of a stack that was trained elsewhere."""
-        about = dataclasses.asdict(self.kept(task, step))
+        about = dataclasses.asdict(self.stored(task, step))
         del about["path"]
         write_tensors(self.path, tensors, {"jaxnet stack": to_json(about)})
 
-    def kept(self, task: Task, step: int) -> Kept:
+    def stored(self, task: Task, step: int) -> StoredStack:
         """Return what the file of a task's stack holds."""
-        structure = task.structure
-        return Kept(
-            self.path,
-            self.keys,
-            structure.hidden,
-            structure.padded,
-            structure.pieces,
-            task.shared,
-            task.size,
-            task.devices,
-            step,
-            task.until,
+        return StoredStack(
+            path=self.path,
+            keys=self.keys,
+            hidden=task.program.structure.hidden,
+            layout=task.program.layout,
+            step=step,
+            end=task.until,
         )
 
     def remove(self) -> None:
@@ -98,23 +106,22 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def find_kept(folder: Path) -> Iterator[Kept]:
+def find_stacks(folder: Path) -> Iterator[StoredStack]:
     """Yield every stack of a folder; one that is damaged, or of another version, is removed."""
     for path in sorted(folder.glob(PATTERN)):
         try:
-            about = parse_json(read_metadata(path)["jaxnet stack"])
-            kept = Kept(path, **{**about, "hidden": tuple(about["hidden"])})
-            kept.check()
-            yield kept
-        except (DataError, KeyError, TypeError, ValueError):
+            yield StoredStack.read(path)
+        except (AttributeError, DataError, KeyError, TypeError, ValueError):
             path.unlink()  # it only ever saves time
 
 
-def restore(kept: Kept, make: Callable[[Kept, dict[str, np.ndarray]], Stack]) -> Stack | None:
-    """Return `make(kept, tensors)`; None, and the file is removed, where it cannot be."""
+def restore(
+    stored: StoredStack, make: Callable[[StoredStack, dict[str, np.ndarray]], Stack]
+) -> Stack | None:
+    """Return `make(stored, tensors)`; None, and the file is removed, where it cannot be."""
     try:
-        tensors, _ = read_tensors(kept.path)
-        return make(kept, tensors)
+        tensors, _ = read_tensors(stored.path)
+        return make(stored, tensors)
     except (DataError, LookupError, ValueError, TypeError, OverflowError):
-        kept.path.unlink(missing_ok=True)
+        stored.path.unlink(missing_ok=True)
         return None

@@ -3,17 +3,18 @@
 import warnings
 
 from jaxnet.checks import number, one_of, whole
-from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.data.arrays import channels_first
 from jaxnet.data.preprocessing import check_memory
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
-from jaxnet.learner import check_fits_images, check_model
 from jaxnet.sweeps.cluster import Ray, check_alone, ray_from
 from jaxnet.sweeps.effects import Uses, check_effects
 from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.prepared import shapes_of
 from jaxnet.sweeps.replicates import STATISTICS
-from jaxnet.training import check_optimizer
+from jaxnet.training.learner import check_fits_images, check_model
+from jaxnet.training.settings import Structure
+from jaxnet.training.step import check_optimizer
 
 
 def check_options(
@@ -67,30 +68,29 @@ def check_job(job: Job, data: DataSet, *, filed: bool = False) -> None:
     if job.halving is not None:
         job.halving.rungs(job.steps, len(job.units()))
     check_labels_alike(job, data)
-    (train, _), classes = job.sizes(data), len(data.class_names)
+    (train, _), whole_shapes = job.sizes(data), shapes_of(data)
     most = min(train, data.train_images[0].size)
     for method in {c.structure.preprocessing for c in job.configurations()}:
         check_memory(method, train, data.train_images[0].size)
-    structures = {c.structure: list(c.numbers) for c in job.configurations()}
     uses: dict[Structure, Uses] = {}
-    for structure, numbers in structures.items():
+    for structure in dict.fromkeys(c.structure for c in job.configurations()):
         components = structure.components
         if components is not None and components > most:
             raise ConfigurationError(
                 f"components must be in 1..{most}, the smaller of training images and pixels, "
                 f"got {components}"
             )
-        shape = data.input_shape if components is None else (components,)
+        shapes = whole_shapes if components is None else whole_shapes._replace(input=(components,))
         model = optimizer = None
         if structure.is_convolutional:
-            if (sentence := channels_first(shape)) is not None:
+            if (sentence := channels_first(shapes.input)) is not None:
                 raise DataError(f"{data.name}: {sentence}, which a net of convolutions takes")
-            check_fits_images(structure, numbers, shape, classes)
+            check_fits_images(structure, shapes)
         # With a share of the variance the number of inputs is known once it is fitted.
         if structure.model is not None and structure.variance is None:
-            model = check_model(structure, numbers, shape, classes)
+            model = check_model(structure, shapes)
         if not isinstance(structure.optimizer, str):
-            optimizer = check_optimizer(structure, numbers, shape, classes)
+            optimizer = check_optimizer(structure, shapes)
         if model is not None or optimizer is not None:
             uses[structure] = Uses(model, optimizer)
     check_effects(job, uses)

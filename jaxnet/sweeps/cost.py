@@ -1,6 +1,5 @@
 """What a network costs: the work of a step, and memory."""
 
-import dataclasses
 import itertools
 import math
 from functools import lru_cache
@@ -9,90 +8,77 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
 from jaxnet.layers.correlation import convolution_form
-from jaxnet.learner import build_model, width_name
 from jaxnet.memory import host_memory
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.pieces import piece_of, pieces_of
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.blocks import block_of, blocks_of
+from jaxnet.training.learner import Hyperparameters, build_model
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Shapes, Structure
+from jaxnet.training.step import DeviceData
 
-Shape = tuple[int, ...]
 
-
-def layer_sizes(structure: Structure, features: int, classes: int) -> list[tuple[int, int]]:
+def layer_sizes(structure: Structure, shapes: Shapes) -> list[tuple[int, int]]:
     """Return (inputs, outputs) of each affine layer."""
-    widths = [features, *structure.hidden, classes]
-    return list(itertools.pairwise(widths))
+    return list(itertools.pairwise([shapes.features, *structure.hidden, shapes.classes]))
 
 
-def step_flops(
-    structure: Structure, numbers: tuple[str, ...], input_shape: Shape, classes: int
-) -> float:
+def step_flops(structure: Structure, shapes: Shapes) -> float:
     """Return the floating-point operations in the matrix products of one network's step.
 
     2·batch·inputs·outputs each for x·W, xᵀ·dout and dout·Wᵀ; the first layer has no use for the
     last one. Of convolutions and of a user's model, what the compiler counts in the whole step.
     """
     if structure.takes_images:
-        return _counted_flops(structure, numbers, input_shape, classes)
-    features = math.prod(input_shape)
-    products = [
-        6 * inputs * outputs for inputs, outputs in layer_sizes(structure, features, classes)
-    ]
+        return _counted_flops(Program(structure, shapes))
+    products = [6 * inputs * outputs for inputs, outputs in layer_sizes(structure, shapes)]
     return structure.batch_size * (sum(products) - products[0] / 3)
 
 
-def stack_flops(
-    structure: Structure,
-    numbers: tuple[str, ...],
-    input_shape: Shape,
-    classes: int,
-    networks: int,
-) -> float:
-    """Return the same of so many networks side by side, in pieces or not."""
-    if structure.pieces:
-        return structure.pieces * step_flops(piece_of(structure), numbers, input_shape, classes)
-    return networks * step_flops(structure, numbers, input_shape, classes)
+def program_flops(program: Program) -> float:
+    """Return the same for all networks of a program, whole or in blocks."""
+    structure, shapes, layout = program.structure, program.shapes, program.layout
+    if layout.blocks:
+        return layout.blocks * step_flops(block_of(structure), shapes)
+    return layout.size * step_flops(structure, shapes)
 
 
-def estimated_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
+def estimated_bytes(program: Program) -> int:
     """Return `network_bytes`, or of convolutions twice what forward leaves for backward."""
-    if structure.is_convolutional:
-        return _convolution_bytes(structure, input_shape, classes)
-    return network_bytes(structure, math.prod(input_shape), classes)
+    if program.structure.is_convolutional:
+        return _convolution_bytes(program.structure, program.shapes)
+    return network_bytes(program)
 
 
-def network_bytes(structure: Structure, features: int, classes: int) -> int:
+def network_bytes(program: Program) -> int:
     """Return an estimate from above of the memory that one network in training takes.
 
     Weights, gradients, two arrays of optimizer state and the next weights; of each activation its
     value, its gradient and what normalization and dropout keep, for a batch or an evaluation.
     """
-    sizes = layer_sizes(structure, features, classes)
+    structure, sizes = program.structure, layer_sizes(program.structure, program.shapes)
     parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
     activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
-    if structure.pieces:  # which are there beside the networks that they are of
+    if program.layout.blocks:  # which are there beside the networks that they are cut from
         parameters *= 2
     return (8 if structure.precision == "float64" else 4) * (6 * parameters + 6 * activations)
 
 
 @lru_cache(maxsize=1024)
-def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
-    numbers = ARCHITECTURES[structure.architecture] | COMMON_NUMBERS
+def _convolution_bytes(structure: Structure, shapes: Shapes) -> int:
     rows = max(structure.batch_size, convolution_form().rows)
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
-        traced = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
-        model = build_model(structure, traced, input_shape, classes)
 
-        def passes(key, x):
-            params, state, _ = model.init(key, input_shape)
+        def passes(hyperparameters, key, x):
+            model = build_model(structure, hyperparameters, shapes)
+            params, state, _ = model.init(key, shapes.input)
             left = model.forward(params, state, x, key=key, train=True)
             return jax.tree.leaves(params), jax.tree.leaves(left)
 
-        x = _array((rows, *input_shape), dtype)
-        params, left = jax.eval_shape(passes, jax.random.key(0), x)
+        x = _array((rows, *shapes.input), dtype)
+        given = Hyperparameters.shapes(structure)
+        params, left = jax.eval_shape(passes, given, jax.random.key(0), x)
     return sum(
         share * math.prod(leaf.shape) * leaf.dtype.itemsize
         for share, tree in ((6, params), (2, left))
@@ -100,65 +86,51 @@ def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -
     )
 
 
-@lru_cache(maxsize=1024)
-def compiled_bytes(
-    structure: Structure, numbers: tuple[str, ...], input_shape: Shape, classes: int, shared: bool
-) -> tuple[int, int]:
+def compiled_bytes(program: Program) -> tuple[int, int]:
     """Return (bytes whatever the number of networks, bytes per network) of a training program.
 
     From the compiler's own analysis of the program at two sizes: its arguments but the data, its
     result where that does not take their place, and its temporaries.
     """
+    cut = min(program.layout.blocks, 1)
+    return _compiled_bytes(program.with_layout(size=1, devices=1, blocks=cut))
+
+
+@lru_cache(maxsize=1024)
+def _compiled_bytes(program: Program) -> tuple[int, int]:
     sizes = (2, 4)
-    small, large = (_analysed(structure, numbers, input_shape, classes, shared, k) for k in sizes)
+    small, large = (_analysed(program.with_layout(size=size)) for size in sizes)
     each = max(1, math.ceil((large - small) / (sizes[1] - sizes[0])))
     return max(0, small - sizes[0] * each), each
 
 
-def _analysed(
-    structure: Structure,
-    numbers: tuple[str, ...],
-    input_shape: Shape,
-    classes: int,
-    shared: bool,
-    networks: int,
-) -> int:
-    lowered, data = _lowered(structure, numbers, input_shape, classes, shared, networks)
+def _analysed(program: Program) -> int:
+    if program.layout.blocks:  # as many as there may be
+        blocks = program.layout.size * blocks_of(program.structure.hidden)
+        program = program.with_layout(blocks=blocks)
+    lowered, data = _lowered(program)
     found = lowered.compile().memory_analysis()
     if found is None:  # a backend that does not tell
-        return networks * estimated_bytes(structure, input_shape, classes)
+        return program.layout.size * estimated_bytes(program)
     rows = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(data))
     kept = found.output_size_in_bytes - found.alias_size_in_bytes
     return found.argument_size_in_bytes - rows + kept + found.temp_size_in_bytes
 
 
 @lru_cache(maxsize=1024)
-def _counted_flops(
-    structure: Structure, numbers: tuple[str, ...], input_shape: Shape, classes: int
-) -> float:
-    lowered, _ = _lowered(structure, numbers, input_shape, classes, True, 1)
+def _counted_flops(program: Program) -> float:
+    lowered, _ = _lowered(program)
     return float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
 
-def _lowered(
-    structure: Structure,
-    numbers: tuple[str, ...],
-    input_shape: Shape,
-    classes: int,
-    shared: bool,
-    networks: int,
-) -> tuple[Any, DeviceData]:
-    """Return the training program of so many networks, not compiled, and the data it is for."""
-    if structure.pieces:  # as many as there may be
-        pieces = networks * pieces_of(structure.hidden)
-        structure = dataclasses.replace(structure, pieces=pieces)
-    program = make_train(structure, input_shape, classes, shared=shared)
-    widths = [width_name(i) for i in range(len(structure.hidden) if structure.padded else 0)]
-    rows, features = 1000, math.prod(input_shape)  # the rows are only gathered from
+def _lowered(program: Program) -> tuple[Any, DeviceData]:
+    """Return the training program, not compiled, and the data it is for."""
+    structure, layout = program.structure, program.layout
+    rows, features = 1000, program.shapes.features  # the rows are only gathered from
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
-        given = {name: _array((networks,), dtype) for name in (*numbers, *widths)}
-        seed = _array(() if shared else (networks,), jnp.uint32)
+        given = Hyperparameters.shapes(structure, padded=layout.padded, networks=(layout.size,))
+        seed = _array(() if layout.shared else (layout.size,), jnp.uint32)
         data = DeviceData(
             _array((rows, features), jnp.uint8),
             _array((rows,), jnp.int32),
@@ -167,10 +139,10 @@ def _lowered(
         )
         state = jax.eval_shape(program.init, given, seed)
         count = _array((), jnp.int32)
-        return program.advance.lower(state, given, seed, data, count, count, count), data
+        return program.advance.lower(state, given, seed, data, Counts(count, count, count)), data
 
 
-def _array(shape: Shape, dtype: Any) -> Any:
+def _array(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 

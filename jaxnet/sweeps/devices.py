@@ -2,12 +2,12 @@
 
 import contextlib
 import os
+from typing import Any
 
 import jax
 
 from jaxnet.checks import whole
 from jaxnet.errors import ConfigurationError
-from jaxnet.stacking import Devices
 
 _CPU_DEVICES = "jax_num_cpu_devices"
 MOST = 2**16  # of one process: a device of the CPU is made for each that is asked for
@@ -40,14 +40,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def find_devices(count: int | None) -> Devices:
+def find_devices(count: int | None) -> list[Any]:
     """Return the first `count` devices of this process (None: all); ConfigurationError if fewer."""
     if count is None:
-        return tuple(jax.local_devices())
+        return jax.local_devices()
     count = whole("devices", count, 1, MOST)
     if count > getattr(jax.config, _CPU_DEVICES):
         cpu_devices(count)
-    found = tuple(jax.local_devices())
+    found = jax.local_devices()
     if len(found) < count:
         kind = found[0].platform
         advice = f"ask for at most {len(found)}"

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from jaxnet.configuration import Configuration, Structure, users_of
 from jaxnet.errors import ConfigurationError
 from jaxnet.schedules import SCHEDULES
 from jaxnet.sweeps.job import Job
+from jaxnet.training.settings import Configuration, Structure, users_of
 
 
 class Uses(NamedTuple):

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.layers.products import product
-from jaxnet.numerics import numerics
+from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.fusion import NOMINAL, nominal
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import Program
 
 if TYPE_CHECKING:
-    from jaxnet.sweeps.plan import Group, Plan
+    from jaxnet.sweeps.plan import Plan
     from jaxnet.sweeps.trial import Trial
 
 # Share of the rate of a large product that a whole training step reaches (measured on the CIFAR-10
@@ -46,22 +48,22 @@ class Machine:
         for group in plan.groups:
             steps = plan.share * (plan.steps - group.begin)
             # The products of a forward pass are about 1/3 of a step's, first layer or not.
-            scoring = plan.scored / group.structure.batch_size / 3
-            total += len(group.chunks) * (steps + scoring) * self.step_seconds(group)
+            scoring = plan.scored / group.program.structure.batch_size / 3
+            chunks = len(group.chunks)
+            total += chunks * (steps + scoring) * self.step_seconds(group.program)
         return total
 
-    def step_seconds(self, group: "Group") -> float:
-        """Return the time of one step of a chunk."""
-        batch = group.structure.batch_size
-        share = max(value for least, value in EFFICIENCY.items() if batch >= least)
-        if group.structure.is_convolutional:
+    def step_seconds(self, program: Program) -> float:
+        """Return the time of one step of a program."""
+        structure, precision = program.structure, program.structure.precision
+        share = max(value for least, value in EFFICIENCY.items() if structure.batch_size >= least)
+        if structure.is_convolutional:
             share = CONVOLUTION_EFFICIENCY
-        precision = group.structure.precision
         rate = {"float64": self.float64, "mixed": self.mixed}.get(precision, self.float32)
         if precision == "mixed":
             share *= MIXED_EFFICIENCY
         _, _, per_step = nominal(NOMINAL)
-        return group.size * group.flops_per_step / (share * rate) + per_step
+        return program_flops(program) / (share * rate) + per_step
 
 
 def describe(plan: "Plan", trial: "Trial | None" = None) -> str:

@@ -1,4 +1,4 @@
-"""What is fused into one program: widths by zeros or pieces, seeds by minibatches of their own.
+"""What is fused into one program: widths by zeros or blocks, seeds by minibatches of their own.
 
 What decides is nominal costs and no clock: the same sweep is planned alike every time, on which
 results that agree bit by bit depend.
@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.pieces import can_be_cut, pieces_of
-from jaxnet.sweeps.cost import stack_flops
+from jaxnet.sweeps.cost import program_flops
+from jaxnet.training.blocks import blocks_of, can_be_cut
+from jaxnet.training.layout import Layout
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Configuration, Shapes, Structure
 
 # (products in FLOP/s, seconds to compile a program, seconds of a step whatever its products)
 NOMINAL = {"cpu": (2e11, 1.5, 1e-4), "gpu": (3e13, 4.0, 5e-5)}
@@ -72,7 +74,7 @@ def why_divided() -> str:
     return "accelerators work independently"
 
 
-def family_of(configuration: Configuration) -> tuple[Any, ...]:
+def family_of(configuration: Configuration) -> Structure:
     """Return what networks have in common that can be padded to one width.
 
     Any norm and activation can: what is beyond the true width is kept at zero. Not an optimizer
@@ -81,73 +83,76 @@ def family_of(configuration: Configuration) -> tuple[Any, ...]:
     structure = configuration.structure
     zero = configuration.numbers.get("eps", 1.0) == 0
     if structure.model is not None or not isinstance(structure.optimizer, str) or zero:
-        return (structure, tuple(configuration.numbers))
-    depth = len(structure.hidden)
-    return (dataclasses.replace(structure, hidden=(0,) * depth), tuple(configuration.numbers))
+        return structure
+    return dataclasses.replace(structure, hidden=(0,) * len(structure.hidden))
 
 
 def bucket(
     members: Mapping[Structure, Sequence[int]],
     steps: int,
-    input_shape: tuple[int, ...],
-    classes: int,
+    shapes: Shapes,
     *,
-    in_pieces: bool = False,
-) -> dict[Structure, list[int]]:
-    """Return the structures to compile for a family, and who trains in each.
+    in_blocks: bool = False,
+) -> dict[Program, list[int]]:
+    """Return the programs to compile for a family, and who trains in each.
 
     Widths are rounded up to a ladder of constant ratio, the one that costs the least time: fine
-    ladders compile more programs, coarse ones multiply more zeros. Or they are cut into pieces, if
-    that is allowed, possible and costs less: one program, and zeros in each last piece only.
+    ladders compile more programs, coarse ones multiply more zeros. Or they are cut into blocks, if
+    that is allowed, possible and costs less: one program, and zeros in each last block only.
     """
     if len(members) == 1:
-        return {structure: list(ids) for structure, ids in members.items()}
+        return {
+            Program(structure, shapes, Layout(size=len(ids))): list(ids)
+            for structure, ids in members.items()
+        }
     rate, compiling, per_step = nominal(NOMINAL)
 
-    def cost(cells: Mapping[Structure, Sequence[int]]) -> float:
-        seconds = 0.0
-        for structure, ids in cells.items():
-            work = stack_flops(structure, (), input_shape, classes, len(ids))
-            seconds += compiling + steps * (per_step + work / rate)
-        return seconds
+    def cost(programs: Mapping[Program, Sequence[int]]) -> float:
+        work = [program_flops(program) for program in programs]
+        return sum(compiling + steps * (per_step + own / rate) for own in work)
 
-    ways = [_cells(members, ratio) for ratio in RATIOS]
-    if in_pieces and can_be_cut(next(iter(members))):
-        ways.append(_in_pieces(members))
+    ways = [_cells(members, shapes, ratio) for ratio in RATIOS]
+    if in_blocks and can_be_cut(next(iter(members))):
+        ways.append(_in_blocks(members, shapes))
     return min(ways, key=cost)
 
 
-def in_pieces_together(structures: Sequence[Structure]) -> Structure:
-    """Return the structure of one program for two-layer networks of these, side by side in pieces.
+def blocks_together(structures: Sequence[Structure], shapes: Shapes) -> Program:
+    """Return the program for two-layer networks of these structures, side by side in blocks.
 
-    Of one width it is their own.
+    Networks of one width stay whole.
     """
     widths = [structure.hidden[0] for structure in structures]
     if len(set(widths)) == 1:
-        return structures[0]
-    pieces = pieces_of(widths)
-    return dataclasses.replace(structures[0], hidden=(max(widths),), padded=True, pieces=pieces)
+        return Program(structures[0], shapes, Layout(size=len(widths)))
+    widest = dataclasses.replace(structures[0], hidden=(max(widths),))
+    return Program(widest, shapes, Layout(size=len(widths), padded=True, blocks=blocks_of(widths)))
 
 
-def _in_pieces(members: Mapping[Structure, Sequence[int]]) -> dict[Structure, list[int]]:
-    key = in_pieces_together([structure for structure, ids in members.items() for _ in ids])
-    return {key: sorted(i for ids in members.values() for i in ids)}
+def _in_blocks(
+    members: Mapping[Structure, Sequence[int]], shapes: Shapes
+) -> dict[Program, list[int]]:
+    program = blocks_together([s for s, ids in members.items() for _ in ids], shapes)
+    return {program: sorted(i for ids in members.values() for i in ids)}
 
 
-def _cells(members: Mapping[Structure, Sequence[int]], ratio: float) -> dict[Structure, list[int]]:
+def _cells(
+    members: Mapping[Structure, Sequence[int]], shapes: Shapes, ratio: float
+) -> dict[Program, list[int]]:
     rungs: dict[tuple[int, ...], list[Structure]] = {}
     for structure in members:
-        place = tuple(
+        rung = tuple(
             width if ratio == 1 else math.floor(math.log(width) / math.log(ratio) + 1e-9)
             for width in structure.hidden
         )
-        rungs.setdefault(place, []).append(structure)
+        rungs.setdefault(rung, []).append(structure)
     cells = {}
     for inside in rungs.values():
         widest = tuple(map(max, zip(*(structure.hidden for structure in inside), strict=True)))
         padded = any(structure.hidden != widest for structure in inside)
-        key = dataclasses.replace(inside[0], hidden=widest, padded=padded)
-        cells[key] = sorted(i for structure in inside for i in members[structure])
+        ids = sorted(i for structure in inside for i in members[structure])
+        held = dataclasses.replace(inside[0], hidden=widest)
+        cells[Program(held, shapes, Layout(size=len(ids), padded=padded))] = ids
     return cells
 
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxnet.configuration import Configuration
 from jaxnet.sweeps.job import Job
+from jaxnet.training.settings import Configuration
 from jaxnet.values.identified import Identified, tell_apart
 
 # Where the rate does not depend on how long a run is, a shorter run is the beginning of a longer.

@@ -32,9 +32,14 @@ class Interrupt:
         if self._handling:
             signal.signal(signal.SIGINT, self._outer)
 
+    @property
+    def requested(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._requested
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._requested:
+        if self.requested:
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: FrameType | None) -> None:

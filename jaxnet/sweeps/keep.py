@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxnet.sweeps.results import NETWORKS, network_file, wanted
 from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.trained import AnyNetwork, save_trained, saved_step
-from jaxnet.training import Member
+from jaxnet.training.step import Member
 
 
 class Keeper:

@@ -1,8 +1,8 @@
 """Chunks trained on a Ray cluster: tasks of some seconds, which Ray places on any node.
 
-The driver, this process, plans, hands out legs of training (`jaxnet.sweeps.leg`), keeps what they
-return and alone writes the run folder. Workers know nothing between tasks: whatever dies, the
-driver has the networks as they were at most one leg before, and hands them out again. The images
+The driver, this process, plans, hands out slices of training (`jaxnet.sweeps.slice`), stores what
+they return and alone writes the run folder. Workers have no state between tasks: whatever dies, the
+driver has the networks as they were at most one slice before, and hands them out again. The images
 lie once in the shared memory of each node, put there by Ray when a task first asks for them.
 
 Nothing is unpickled but by Ray itself, between processes of one cluster.
@@ -13,62 +13,70 @@ import dataclasses
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError, JaxnetError, WorkerError
 from jaxnet.sweeps.checkpoint import INTERVAL, Checkpoint
 from jaxnet.sweeps.cluster import Ray
+from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.folder import versions
-from jaxnet.sweeps.here import Interrupted, Piece, Queue, divisible
-from jaxnet.sweeps.leg import Report, Terms, accelerator_memory, run_leg
+from jaxnet.sweeps.local import Desk, Finished, divisible
 from jaxnet.sweeps.log import LOG
 from jaxnet.sweeps.plan import Capacity
-from jaxnet.sweeps.prepared import gather, method_of
+from jaxnet.sweeps.prepared import method_of
+from jaxnet.sweeps.queue import Assignment, Interrupted, Queue
+from jaxnet.sweeps.slice import SliceResult, Terms, accelerator_memory, run_slice
 from jaxnet.sweeps.task import Task
+from jaxnet.training.settings import Structure
 
-if TYPE_CHECKING:
-    from jaxnet.sweeps.run import Run
-
-LEG_SECONDS = INTERVAL  # as often as a stack in flight is kept in this process
-TRIES = 4  # times that a leg may be lost before its chunk is halved, or the run ends
-PATIENCE = 60.0  # seconds beyond those of a leg in which none comes home, until the log says so
+SLICE_SECONDS = INTERVAL  # as often as a stack in flight is stored in this process
+MOST_LOSSES = 4  # times that a slice may be lost before its chunk is halved, or the run ends
+PATIENCE = 60.0  # seconds beyond those of a slice without any result, until the log says so
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Flight:
-    """Networks on their way: where they stand, and as what they were last brought home."""
+    """Networks on their way: where they stand, and the last tensors that came back of them."""
 
     ids: Sequence[int]
-    piece: Piece | None  # to be cut if it is too large
+    assignment: Assignment | None  # to be cut if it is too large
     task: Task
     given: tuple[Any, ...]  # references to task, data, pixels; and the terms
-    kept: Checkpoint | None
+    checkpoint: Checkpoint | None
     step: int
     work: float  # left, if none diverges or stops
-    home: dict[str, np.ndarray] | None = None
-    at_hand: Any = None  # a reference to the tensors to go on from
-    out: Any = None  # that of the leg under way
+    tensors: dict[str, np.ndarray] | None = None
+    sent: Any = None  # a reference to the tensors to go on from
+    out: Any = None  # a reference to the tensors of the slice under way
     failures: int = 0
 
 
+@dataclass(frozen=True)
+class _Airspace:
+    """All that is under way in one queue, by the reference to the slice's result."""
+
+    queue: Queue
+    desk: Desk
+    flying: dict[Any, _Flight]
+
+
 class OnRay:
-    """A Ray cluster as the place of a run."""
+    """A Ray cluster as the executor of a run."""
 
     devices_here = 1
 
-    def __init__(self, run: "Run", cluster: Ray, memory: float | int | None) -> None:
+    def __init__(self, cluster: Ray, memory: float | int | None) -> None:
         import ray  # pyright: ignore[reportMissingImports]
 
-        self._ray, self._run, self._cluster = ray, run, cluster
+        self._ray, self._cluster = ray, cluster
         self._gpus = self._gpus_each()
         self._asked = memory
         self._memory = memory if memory is not None else self._share()
-        self._leg: Any = ray.remote(run_leg).options(
+        self._slice: Any = ray.remote(run_slice).options(
             num_returns=2, max_retries=0, **self._resources()
         )
         self._run_name, self._names = uuid.uuid4().hex, {}
@@ -139,114 +147,109 @@ class OnRay:
         devices = self._gpus or self._cluster.cpus
         return Capacity(self._memory, devices, bool(self._gpus), max(1, self._slots()))
 
-    # Legs
+    # Slices
 
-    def work_off(self, queue: Queue) -> None:
-        """Hand out legs until everything is trained; whatever happens, nothing is left running."""
-        flying: dict[Any, _Flight] = {}
+    def run(self, queue: Queue, desk: Desk) -> Iterator[Finished]:
+        """Hand out slices until everything is trained; whatever happens, none is left running."""
+        air = _Airspace(queue, desk, {})
         try:
             idle = time.monotonic()
-            while queue or flying:
-                self._run.interrupt.check()
+            while queue or air.flying:
+                desk.interrupt.check()
                 # Some wait in Ray's queue, so that nodes which join have something to do.
-                while queue and len(flying) < 2 * self._slots() + 2:
-                    self._launch(self._flight(self._run.next(queue)), flying)
-                ready, _ = self._ray.wait(list(flying), num_returns=1, timeout=1.0)
-                for report in ready:
+                while queue and len(air.flying) < 2 * self._slots() + 2:
+                    self._launch(self._flight(queue.next(), desk), air)
+                ready, _ = self._ray.wait(list(air.flying), num_returns=1, timeout=1.0)
+                for reference in ready:
                     idle = time.monotonic()
-                    self._land(report, flying.pop(report), flying, queue)
-                if time.monotonic() - idle > PATIENCE + LEG_SECONDS:
+                    finished = self._land(reference, air)
+                    if finished is not None:
+                        yield finished
+                if time.monotonic() - idle > PATIENCE + SLICE_SECONDS:
                     idle = time.monotonic()
                     LOG.warning("on Ray: nothing has come back; free: %s", self._free())
         except BaseException:
-            for report in flying:
+            for reference in air.flying:
                 with contextlib.suppress(Exception):
-                    self._ray.cancel(report, force=True)
+                    self._ray.cancel(reference, force=True)
             raise
 
     def _free(self) -> dict[str, Any]:
         free = self._ray.available_resources()
         return {name: free.get(name, 0.0) for name in ("CPU", "GPU", "memory")}
 
-    def _flight(self, piece: Piece | Interrupted) -> _Flight:
-        run, home = self._run, None
-        if isinstance(piece, Interrupted):
-            task, home = Task.of(piece.stack), piece.stack.tensors()
-            step, flops = piece.stack.step, piece.stack.flops_per_step
+    def _flight(self, assignment: Assignment | Interrupted, desk: Desk) -> _Flight:
+        tensors = None
+        if isinstance(assignment, Interrupted):
+            stack = assignment.stack
+            task, tensors, step = Task.of(stack), stack.tensors(), stack.step
         else:
-            task = run.task(piece)
-            step, flops = piece.group.begin, piece.group.flops_per_step
-        kept = None if run.folder is None else Checkpoint(run.folder.path, run.keys_of(piece.ids))
-        program = self._names.setdefault(task.structure, f"{self._run_name}-{len(self._names)}")
+            task, step = desk.task(assignment), assignment.group.begin
+        structure = task.program.structure
+        name = self._names.setdefault(structure, f"{self._run_name}-{len(self._names)}")
         terms = Terms(
-            LEG_SECONDS,
-            self._cluster.cpus,
-            self._gpus,
-            versions(),
-            None if self._asked is None or self._gpus else int(self._asked),
-            program,
-            f"{self._run_name}-{method_of(task.structure)}",
+            seconds=SLICE_SECONDS,
+            cpus=self._cluster.cpus,
+            gpus=self._gpus,
+            versions=versions(),
+            memory=None if self._asked is None or self._gpus else int(self._asked),
+            program=name,
+            data=f"{self._run_name}-{method_of(structure)}",
         )
         return _Flight(
-            piece.ids,
-            piece if isinstance(piece, Piece) else None,
-            task,
-            (self._ray.put(task), *self._shipped(task.structure), terms),
-            kept,
-            step,
-            flops * task.size * (task.until - step),
-            home,
+            ids=assignment.ids,
+            assignment=assignment if isinstance(assignment, Assignment) else None,
+            task=task,
+            given=(self._ray.put(task), *self._shipped(structure, desk), terms),
+            checkpoint=desk.checkpoint(assignment.ids),
+            step=step,
+            work=program_flops(task.program) * (task.until - step),
+            tensors=tensors,
         )
 
-    def _launch(self, flight: _Flight, flying: dict[Any, _Flight]) -> None:
-        if flight.at_hand is None and flight.home is not None:
-            flight.at_hand = self._ray.put(flight.home)
-        report, flight.out = self._leg.remote(*flight.given, flight.at_hand)
-        flying[report] = flight
+    def _launch(self, flight: _Flight, air: _Airspace) -> None:
+        if flight.sent is None and flight.tensors is not None:
+            flight.sent = self._ray.put(flight.tensors)
+        reference, flight.out = self._slice.remote(*flight.given, flight.sent)
+        air.flying[reference] = flight
 
-    def _land(
-        self, reference: Any, flight: _Flight, flying: dict[Any, _Flight], queue: Queue
-    ) -> None:
-        """Take in what a leg brought, and send the networks on their way again."""
-        errors = self._ray.exceptions
+    def _land(self, reference: Any, air: _Airspace) -> Finished | None:
+        """Take in what a slice brought, and send the networks on; return them if they are done."""
+        errors, flight = self._ray.exceptions, air.flying.pop(reference)
         try:
-            report: Report = self._ray.get(reference)
+            result: SliceResult = self._ray.get(reference)
             tensors = self._ray.get(flight.out)
         except errors.RayTaskError as error:
             if isinstance(error.cause, JaxnetError):
                 raise error.cause from None
             raise  # the user's own
         except errors.OutOfMemoryError as error:
-            self._too_large(flight, _first_line(error), queue)
-            return
+            return self._too_large(flight, _first_line(error), air)
         except self._losses() as error:
-            self._lost(flight, error, flying, queue)
-            return
-        if report.state == "too large":
-            self._too_large(flight, report.text, queue)
-            return
-        if report.state == "unusable":
+            return self._lost(flight, error, air)
+        if result.state == "too large":
+            return self._too_large(flight, result.text, air)
+        if result.state == "unusable":
             raise WorkerError(
-                f"the networks that a task was to go on with do not fit: {report.text}"
+                f"the networks that a task was to go on with do not fit: {result.text}"
             )
-        flight.failures, flight.step = 0, report.step
-        flight.home, flight.at_hand = tensors, flight.out
-        done = report.work if report.state == "going" else flight.work  # or what ended early
+        flight.failures, flight.step = 0, result.step
+        flight.tensors, flight.sent = tensors, flight.out
+        done = result.work if result.state == "going" else flight.work  # or what ended early
         flight.work -= done
-        self._run.reporter.advance(max(0.0, done))
-        self._run.meter.add(report.work, report.seconds)
-        if report.state == "going":
-            if flight.kept is not None:
-                flight.kept.write(flight.task, report.step, tensors)
-            self._launch(flight, flying)
-            return
-        here = dataclasses.replace(flight.task, devices=self.devices_here)
-        stack = here.start(lambda _: self._run.data_for(here.structure), tensors)
-        self._run.commit(stack, flight.ids, here.until, flight.kept)
+        air.desk.reporter.advance(max(0.0, done))
+        air.desk.meter.add(result.work, result.seconds)
+        if result.state == "going":
+            if flight.checkpoint is not None:
+                flight.checkpoint.write(flight.task, result.step, tensors)
+            self._launch(flight, air)
+            return None
+        program = flight.task.program.with_layout(devices=self.devices_here)
+        here = dataclasses.replace(flight.task, program=program)
+        stack = here.start(lambda devices: air.desk.data.on(program.structure, devices), tensors)
+        return Finished(stack, flight.ids, here.until, flight.checkpoint)
 
-    def _lost(
-        self, flight: _Flight, error: Exception, flying: dict[Any, _Flight], queue: Queue
-    ) -> None:
+    def _lost(self, flight: _Flight, error: Exception, air: _Airspace) -> None:
         """Hand out again what a worker or a node took with it."""
         flight.failures += 1
         why = f"{type(error).__name__}: {_first_line(error)}"
@@ -256,24 +259,25 @@ class OnRay:
             flight.step,
             why,
             flight.failures,
-            TRIES,
+            MOST_LOSSES,
         )
-        if flight.failures < TRIES:
-            flight.at_hand = None  # it may be lost, too
-            self._launch(flight, flying)
+        if flight.failures < MOST_LOSSES:
+            flight.sent = None  # it may be lost, too
+            self._launch(flight, air)
         else:  # a system without memory kills without a word
-            self._too_large(flight, f"lost {TRIES} times, at last {why}", queue)
+            self._too_large(flight, f"lost {MOST_LOSSES} times, at last {why}", air)
 
-    def _too_large(self, flight: _Flight, why: str, queue: Queue) -> None:
-        if flight.piece is None or not divisible(flight.piece):
+    def _too_large(self, flight: _Flight, why: str, air: _Airspace) -> None:
+        if flight.assignment is None or not divisible(flight.assignment):
             raise WorkerError(
                 f"on Ray: {len(flight.ids)} networks could not be trained: {why}. Give tasks "
                 f"more memory, or see the logs of Ray; what finished is kept"
             )
-        LOG.warning("on Ray: too large with %d networks (%s)", flight.task.size, why)
-        if flight.kept is not None:
-            flight.kept.remove()
-        self._run.too_large(flight.piece, queue)
+        size = flight.task.program.layout.size
+        LOG.warning("on Ray: too large with %d networks (%s)", size, why)
+        if flight.checkpoint is not None:
+            flight.checkpoint.remove()
+        air.queue.put_back(flight.assignment)
 
     def _losses(self) -> tuple[type[Exception], ...]:
         errors = self._ray.exceptions
@@ -286,17 +290,18 @@ class OnRay:
             errors.OutOfDiskError,
         )
 
-    def _shipped(self, structure: Structure) -> tuple[Any, Any]:
+    def _shipped(self, structure: Structure, desk: Desk) -> tuple[Any, Any]:
         """Return references to the data of a structure, which are put once."""
         method = method_of(structure)
         if method not in self._data:
-            run = self._run
-            data = gather(run.splits, structure, run.data.input_shape, run.classes)
+            data = desk.data.host(structure)
             # Raw pixels are the same for every elementwise preprocessing.
             raw = data.preprocessing.is_elementwise
-            found = [ref for was_raw, ref in self._pixels if raw and was_raw]
+            shared = [ref for was_raw, ref in self._pixels if raw and was_raw]
             pixels = (
-                found[0] if found else self._ray.put({"images": data.images, "labels": data.labels})
+                shared[0]
+                if shared
+                else self._ray.put({"images": data.images, "labels": data.labels})
             )
             self._pixels.append((raw, pixels))
             empty = np.zeros(0, data.images.dtype)

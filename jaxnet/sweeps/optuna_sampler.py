@@ -24,7 +24,7 @@ from jaxnet.sweeps.replicates import replicates as replicates_of
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rounds import check_round
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.run import Callback
+from jaxnet.sweeps.schedule import Callback
 from jaxnet.sweeps.search import checked_axes, run_search
 from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
 from jaxnet.sweeps.stack import Evaluation

@@ -1,6 +1,6 @@
 """How many steps to take in one call of a compiled loop."""
 
-from jaxnet.training import MOST_STEPS
+from jaxnet.training.program import MOST_STEPS
 
 
 class Pace:

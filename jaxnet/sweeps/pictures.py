@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from jaxnet import plots
 from jaxnet.files import write_whole
-from jaxnet.network import Network
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row, swept
+from jaxnet.training.network import Network
 
 MOST_CURVES = 300  # more are a smear
 MOST_PLOTTED = 5000  # points of a scatter

@@ -3,7 +3,7 @@
 A group is what one program can train: configurations of one structure. They share minibatches
 where they share the seed; small networks of many seeds train together all the same, each on its
 own minibatches. Hidden layers of different widths are held as wide as the widest and padded with
-zeros where that costs less time than another program, or lie side by side in pieces of one width.
+zeros where that costs less time than another program, or lie side by side in blocks of one width.
 A group too large for the memory, or of more activations than caches hold, is cut into chunks of
 equal size, the last one filled up, so that all run one compilation.
 """
@@ -14,22 +14,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.pieces import PIECE, pieces_of
-from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, stack_flops, step_flops
+from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, program_flops, step_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import (
+    blocks_together,
     bucket,
     by_seed,
     devices_for,
     family_of,
-    in_pieces_together,
     most_at_once,
     why_divided,
 )
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
 from jaxnet.terminal import printable
+from jaxnet.training.blocks import BLOCK_WIDTH, blocks_of
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Configuration, Shapes, Structure
 from jaxnet.values.identified import Identified, tell_apart
 
 
@@ -45,25 +46,21 @@ class Chunk:
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
-    """Configurations of one program; `structure` is the program's, `padded` if held wider.
+    """Configurations that train in one program, cut into chunks of its size.
 
-    `traced` names the numbers that differ among them; they enter the program as arrays. `shared`:
-    all have one seed and see the same minibatches. `begin` is the step that they go on from.
-    `devices` is the number that each chunk is divided among.
+    `traced` names the settings that differ among them; they enter the program as arrays. `begin`
+    is the step that they go on from.
     """
 
-    structure: Structure
-    shared: bool
+    program: Program
+    chunks: tuple[Chunk, ...]
+    begin: int
     traced: tuple[str, ...]
     seeds: tuple[int, ...]
-    chunks: tuple[Chunk, ...]
     bytes_per_network: int
-    flops_per_step: float  # of one network
     waste: float  # share of the work that is padding
-    begin: int = 0
-    devices: int = 1
 
     @property
     def networks(self) -> int:
@@ -71,14 +68,14 @@ class Group:
         return sum(len(chunk.ids) for chunk in self.chunks)
 
     @property
-    def size(self) -> int:
-        """Return how many networks train at once: all chunks have the same number."""
-        return self.chunks[0].size
+    def bytes(self) -> int:
+        """Return the memory of a chunk, by estimate."""
+        return self.program.layout.size * self.bytes_per_network
 
     @property
-    def places(self) -> int:
-        """Return how many networks all chunks hold, those that fill up included."""
-        return self.size * len(self.chunks)
+    def flops_per_step(self) -> float:
+        """Return the floating-point operations of a step of all chunks, filled slots included."""
+        return len(self.chunks) * program_flops(self.program)
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Plan:
     @property
     def programs(self) -> int:
         """Return how many programs are compiled: seeds and values of numbers need none."""
-        return len({(g.structure, g.shared, g.size, g.devices) for g in self.groups})
+        return len({group.program for group in self.groups})
 
     @property
     def share(self) -> float:
@@ -137,12 +134,12 @@ class Plan:
         return self.share * sum(self._flops(group) for group in self.groups)
 
     def _flops(self, group: Group) -> float:
-        return (self.steps - group.begin) * group.places * group.flops_per_step
+        return (self.steps - group.begin) * group.flops_per_step
 
     @property
     def bytes(self) -> int:
         """Return the memory of the largest chunk, by estimate."""
-        return max((group.size * group.bytes_per_network for group in self.groups), default=0)
+        return max((group.bytes for group in self.groups), default=0)
 
     @property
     def split_by(self) -> list[str]:
@@ -155,21 +152,24 @@ class Plan:
         if not self.groups:
             return "Nothing is left to train."
         shown = self.split_by or _usual(self.groups[0])
-        divided = ["devices"] if any(group.devices > 1 for group in self.groups) else []
+        layouts = [group.program.layout for group in self.groups]
+        divided = ["devices"] if any(layout.devices > 1 for layout in layouts) else []
         cells = [_cells([_static(group)[name] for group in self.groups]) for name in shown]
         header = [*shown, "networks", "at once", *divided, "chunks", "as arrays", "MB", "TFLOP"]
         rows = [
             [
                 *own,
                 str(group.networks),
-                str(group.size),
-                *[str(group.devices) for _ in divided],
+                str(layout.size),
+                *[str(layout.devices) for _ in divided],
                 str(len(group.chunks)),
                 ", ".join(group.traced) or "–",
-                f"{group.size * group.bytes_per_network / 1e6:.1f}",
+                f"{group.bytes / 1e6:.1f}",
                 f"{self._flops(group) / 1e12:.3g}",
             ]
-            for group, own in zip(self.groups, zip(*cells, strict=True), strict=True)
+            for group, layout, own in zip(
+                self.groups, layouts, zip(*cells, strict=True), strict=True
+            )
         ]
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines = [
@@ -189,27 +189,32 @@ class Plan:
         reasons = ["All share one program."]
         if len(self.groups) > 1:
             reasons = [f"Split by {', '.join(shown)}: each combination is a group of its own."]
-        cut = [group for group in self.groups if group.structure.pieces]
+        layouts = [group.program.layout for group in self.groups]
+        cut = [group for group in self.groups if group.program.layout.blocks]
         if cut:
             share = max(group.waste for group in cut)
             reasons.append(
-                f"Hidden widths are cut into pieces of {PIECE} units side by side in "
+                f"Hidden widths are cut into blocks of {BLOCK_WIDTH} units side by side in "
                 f"{_count(len(cut), 'group')}, the last ones filled up with zeros (at most "
                 f"{share:.0%} of a group's work): cheaper here than as wide as the widest."
             )
-        padded = [g for g in self.groups if g.structure.padded and not g.structure.pieces]
+        padded = [
+            group
+            for group, layout in zip(self.groups, layouts, strict=True)
+            if layout.padded and not layout.blocks
+        ]
         if padded:
             share = max(group.waste for group in padded)
             reasons.append(
                 f"Hidden widths are padded with zeros in {len(padded)} groups (at most "
                 f"{share:.0%} of a group's work): cheaper here than a program for each width."
             )
-        if any(not group.shared for group in self.groups):
+        if not all(layout.shared for layout in layouts):
             reasons.append(
                 "Networks of several seeds train together, each on its own minibatches: they are "
                 "small."
             )
-        divided = [group.devices for group in self.groups if group.devices > 1]
+        divided = [layout.devices for layout in layouts if layout.devices > 1]
         if divided:
             of = "Each chunk" if len(divided) == len(self.groups) else "Some chunks"
             reasons.append(f"{of} divided among {max(divided)} devices: {self.division}.")
@@ -230,8 +235,7 @@ class Plan:
 
 def make_plan(
     configurations: Sequence[Configuration],
-    input_shape: tuple[int, ...],
-    classes: int,
+    shapes: Shapes,
     *,
     steps: int,
     capacity: Capacity,
@@ -240,74 +244,55 @@ def make_plan(
     halving: Halving | None = None,
     units: int = 0,
     scored: int = 0,
-    in_pieces: bool = True,
+    in_blocks: bool = True,
 ) -> Plan:
     """Return how to train these configurations, each chunk within the memory.
 
     `ids` are those to train (default: all); number i goes on from step begins[i] (default: 0).
-    Without `in_pieces` networks train in programs that serve any mixture of widths up to theirs.
+    Without `in_blocks` networks train in programs that serve any mixture of widths up to theirs.
     """
     ids = range(len(configurations)) if ids is None else ids
     begins = [0] * len(configurations) if begins is None else begins
-    families: dict[Any, dict[Structure, list[int]]] = {}
+    families: dict[tuple[Structure, int], dict[Structure, list[int]]] = {}
     for i in ids:
         own = configurations[i]
-        family = (*family_of(own), begins[i])
-        families.setdefault(family, {}).setdefault(own.structure, []).append(i)
-    parts = []
+        families.setdefault((family_of(own), begins[i]), {}).setdefault(own.structure, []).append(i)
+    parts: list[tuple[Program, list[int]]] = []
     for members in families.values():
-        flops = {
-            structure: step_flops(
-                structure, tuple(configurations[i[0]].numbers), input_shape, classes
-            )
-            for structure, i in members.items()
-        }
         together = sorted(i for some in members.values() for i in some)
-        least = min(flops.values())
+        least = min(step_flops(structure, shapes) for structure in members)
         alone = devices_for(len(together), least, capacity.devices, capacity.asked) == 1
         shared = all(shared for _, shared in by_seed(together, configurations, least))
         cells = bucket(
             members,
             steps,
-            input_shape,
-            classes,
-            in_pieces=in_pieces and halving is None and alone and shared,
+            shapes,
+            in_blocks=in_blocks and halving is None and alone and shared,
         )
-        for structure, inside in cells.items():
-            numbers = tuple(configurations[inside[0]].numbers)
-            each = stack_flops(structure, numbers, input_shape, classes, len(inside)) / len(inside)
-            needed = sum(flops[configurations[i].structure] for i in inside)
-            waste = 1 - needed / (each * len(inside)) if structure.padded else 0.0
+        for cell, inside in cells.items():
+            each = program_flops(cell) / len(inside)
             for some, shared in by_seed(inside, configurations, each):
-                if not structure.pieces:
-                    parts.append((structure, shared, some, each, waste))
-                    continue
-                held = in_pieces_together([configurations[i].structure for i in some])
-                own = stack_flops(held, numbers, input_shape, classes, len(some)) / len(some)
-                needed = sum(flops[configurations[i].structure] for i in some)
-                parts.append((held, shared, some, own, 1 - needed / (own * len(some))))
-    work = [each * len(some) * (steps - begins[some[0]]) for _, _, some, each, _ in parts]
-    # Every worker has something to do, and no product is narrower than that takes.
+                program = cell.with_layout(size=len(some), shared=shared)
+                if cell.layout.blocks:
+                    program = blocks_together([configurations[i].structure for i in some], shapes)
+                parts.append((program, some))
+    work = [program_flops(program) * (steps - begins[some[0]]) for program, some in parts]
+    # Every worker has something to do; more chunks than that would only narrow the products.
     share = capacity.workers / max(sum(work), 1.0)
     groups = [
         _group(
-            structure,
-            shared,
+            program,
             some,
-            each,
-            waste,
             configurations,
-            input_shape,
-            classes,
             capacity,
             least=math.floor(share * own + 0.5),
             begin=begins[some[0]],
         )
-        for (structure, shared, some, each, waste), own in zip(parts, work, strict=True)
+        for (program, some), own in zip(parts, work, strict=True)
     ]
     # Preprocessed data are made once for each method: keep the groups of one together.
     methods = list(dict.fromkeys(method_of(configurations[i].structure) for i in ids))
-    groups.sort(key=lambda group: methods.index(method_of(group.structure)))
+    groups.sort(key=lambda group: methods.index(method_of(group.program.structure)))
     division = "as asked for" if capacity.asked else why_divided()
     return Plan(
         tuple(groups), steps, capacity.memory, halving, units, scored, division, capacity.workers
@@ -315,59 +300,67 @@ def make_plan(
 
 
 def _group(
-    structure: Structure,
-    shared: bool,
+    program: Program,
     ids: Sequence[int],
-    flops: float,
-    waste: float,
     configurations: Sequence[Configuration],
-    input_shape: tuple[int, ...],
-    classes: int,
     capacity: Capacity,
     *,
     least: int,
     begin: int,
 ) -> Group:
     """Return a group cut into chunks for the memory, and at `least` so many if it has as many."""
-    names = tuple(configurations[ids[0]].numbers)
-    fixed, each = 0, estimated_bytes(structure, input_shape, classes)
+    structure, shapes = program.structure, program.shapes
+    fixed, each = 0, estimated_bytes(program)
     if structure.model is not None or len(ids) * each > capacity.memory:
         # The estimate is from above: ask the compiler before cutting.
-        fixed, each = compiled_bytes(structure, names, input_shape, classes, shared)
+        fixed, each = compiled_bytes(program)
     most = max(1, int((capacity.memory - fixed) / each))
+    flops = program_flops(program) / len(ids)
     devices = min(most, devices_for(len(ids), flops, capacity.devices, capacity.asked))
-    most = int(min(most, most_at_once(structure, classes, devices)))
+    most = int(min(most, most_at_once(structure, shapes.classes, devices)))
     count = max(math.ceil(len(ids) / (most - most % devices)), min(least, len(ids)))
     size = fill(math.ceil(len(ids) / count), devices)
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
-    if structure.pieces:
-        # One program has as many pieces for every chunk: deal them, for chunks of equal width.
+    blocks = program.layout.blocks
+    if blocks:
+        # One program has as many blocks for every chunk: deal them, for chunks of equal width.
         ids = sorted(ids, key=lambda i: configurations[i].structure.hidden[0], reverse=True)
         parts = [ids[start :: len(parts)] for start in range(len(parts))]
         widths = [[configurations[i].structure.hidden[0] for i in part] for part in parts]
-        filled = [own + [own[-1]] * (size - len(own)) for own in widths]
-        structure = dataclasses.replace(structure, pieces=max(map(pieces_of, filled)))
-        needed = (1 - waste) * flops
-        flops = stack_flops(structure, names, input_shape, classes, size) / size
-        waste = 1 - needed / flops
+        blocks = max(blocks_of(own + [own[-1]] * (size - len(own))) for own in widths)
+    program = program.with_layout(size=size, blocks=blocks, devices=devices)
     chunks = tuple(Chunk(tuple(part), size) for part in parts)
-    numbers = [configurations[i].numbers for i in ids]
-    traced = [name for name in names if len({n[name] for n in numbers}) > 1]
-    if structure.padded:
+    # What the networks need by themselves, of what the program does for as many as it is given.
+    needed = sum(step_flops(configurations[i].structure, shapes) for i in ids)
+    waste = 0.0
+    if program.layout.padded:
+        waste = 1 - needed / (len(ids) * program_flops(program) / size)
+    values = [configurations[i].numbers for i in ids]
+    traced = [n for n in structure.hyperparameter_names if len({own[n] for own in values}) > 1]
+    if program.layout.padded:
         traced.append("hidden")
     seeds = tuple(dict.fromkeys(configurations[i].seed for i in ids))
     if len(seeds) > 1:
         traced.append("seed")
     return Group(
-        structure, shared, tuple(traced), seeds, chunks, each, flops, waste, begin, devices
+        program=program,
+        chunks=chunks,
+        begin=begin,
+        traced=tuple(traced),
+        seeds=seeds,
+        bytes_per_network=each,
+        waste=waste,
     )
 
 
+_NOT_SHOWN = ("arguments", "hyperparameter_names")
+
+
 def _static(group: Group) -> dict[str, Any]:
-    hidden = {"arguments", "padded", "pieces"}
-    fields = [f.name for f in dataclasses.fields(Structure) if f.name not in hidden]
-    values = {name: getattr(group.structure, name) for name in fields}
-    values |= {name: v.value if v.is_plain else v for name, v in group.structure.arguments}
+    structure = group.program.structure
+    fields = [f.name for f in dataclasses.fields(Structure) if f.name not in _NOT_SHOWN]
+    values = {name: getattr(structure, name) for name in fields}
+    values |= {name: v.value if v.is_plain else v for name, v in structure.arguments}
     seeds = group.seeds[0] if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
     return values | {"seed": seeds, "begin": group.begin}
 
@@ -377,8 +370,9 @@ def _count(number: int, what: str) -> str:
 
 
 def _usual(group: Group) -> list[str]:
-    own = "model" if group.structure.model is not None else "hidden"
-    if group.structure.is_convolutional:
+    structure = group.program.structure
+    own = "model" if structure.model is not None else "hidden"
+    if structure.is_convolutional:
         own = "architecture"
     return [own, "batch_size"]
 

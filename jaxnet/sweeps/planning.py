@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from jaxnet.checks import whole
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
 from jaxnet.signatures import checked
@@ -12,6 +11,9 @@ from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Capacity, Plan, make_plan
+from jaxnet.sweeps.prepared import shapes_of
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Configuration, Structure
 
 BEYOND = 8  # times the default budget, a quarter of the host's memory: no machine has as much
 
@@ -35,11 +37,11 @@ def plan_job(
     begins: Sequence[int] | None = None,
     devices: int | None = None,
     capacity: Capacity | None = None,
-    in_pieces: bool = True,
+    in_blocks: bool = True,
 ) -> Plan:
     """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
 
-    `capacity` is that of other processes than this one; `in_pieces` see `make_plan`.
+    `capacity` is that of other processes than this one; `in_blocks` see `make_plan`.
     """
     check_budget(memory)
     (train, validation), configurations = job.sizes(data), job.configurations()
@@ -53,8 +55,7 @@ def plan_job(
     _check_sizes(configurations, data, BEYOND * max(capacity.memory, memory_budget()))
     found = make_plan(
         configurations,
-        data.input_shape,
-        len(data.class_names),
+        shapes_of(data),
         steps=job.steps,
         capacity=capacity,
         ids=ids,
@@ -62,18 +63,18 @@ def plan_job(
         halving=job.halving,
         units=0 if job.halving is None else len(job.units()),
         scored=job.evaluations * validation + train,
-        in_pieces=in_pieces,
+        in_blocks=in_blocks,
     )
     for group in found.groups:
         if memory is not None and group.bytes_per_network > memory:
-            raise _too_large(group.structure, group.bytes_per_network, memory)
+            raise _too_large(group.program.structure, group.bytes_per_network, memory)
     return found
 
 
 def _check_sizes(configurations: Sequence[Configuration], data: DataSet, most: float) -> None:
     """Refuse what no machine could train before the compiler, which ends the process over it."""
     for structure in {c.structure for c in configurations if c.structure.model is None}:
-        size = estimated_bytes(structure, data.input_shape, len(data.class_names))
+        size = estimated_bytes(Program(structure, shapes_of(data)))
         if size > most:
             raise _too_large(structure, size, most)
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from jaxnet.configuration import Configuration
 from jaxnet.files import remove_partial
-from jaxnet.sweeps.checkpoint import Checkpoint, Kept, find_kept, restore
+from jaxnet.sweeps.checkpoint import Checkpoint, StoredStack, find_stacks, restore
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.results import NETWORKS
 from jaxnet.sweeps.stack import Saved, Stack
 from jaxnet.sweeps.task import Task
 from jaxnet.sweeps.trained import load_saved, saved_step
+from jaxnet.training.settings import Configuration
 
 Make = Callable[..., Stack]
 
@@ -18,41 +18,41 @@ Make = Callable[..., Stack]
 class Pool:
     """What there is to go on from: in a run folder, or in memory without one.
 
-    `make(kept, tensors)` builds the stack of a file; it raises KeyError where the file is of
+    `make(stored, tensors)` builds the stack of a file; it raises KeyError where the file is of
     configurations that are not of this run.
     """
 
     def __init__(self, folder: Path | None, make: Make) -> None:
         self._make = make
         if folder is not None:
-            for place in (folder, folder / NETWORKS):
-                remove_partial(place)
-        self.kept: list[Kept] = [] if folder is None else list(find_kept(folder))
+            for directory in (folder, folder / NETWORKS):
+                remove_partial(directory)
+        self.stored: list[StoredStack] = [] if folder is None else list(find_stacks(folder))
         self._folder = folder
-        self._places: dict[str, tuple[Stack | Kept, int]] = {}
+        self._where: dict[str, tuple[Stack | StoredStack, int]] = {}
         self._read: tuple[Path, Stack] | None = None
-        for kept in self.kept:
-            if not kept.in_flight:
-                self._note(kept, kept.keys)
+        for stored in self.stored:
+            if not stored.in_flight:
+                self._note(stored, stored.keys)
 
-    def _note(self, source: Stack | Kept, keys: Sequence[str]) -> None:
+    def _note(self, source: Stack | StoredStack, keys: Sequence[str]) -> None:
         for column, key in enumerate(keys):
-            self._places[key] = (source, column)
+            self._where[key] = (source, column)
 
     def interrupted(self, until: int, wanted: Collection[str]) -> Iterator[tuple[Stack, list[str]]]:
         """Yield the stacks on their way to step `until` that some of these keys wait for."""
-        for kept in [kept for kept in self.kept if kept.end == until]:
-            if any(key in wanted for key in kept.keys):
-                stack = restore(kept, self._make)
+        for stored in [stored for stored in self.stored if stored.end == until]:
+            if any(key in wanted for key in stored.keys):
+                stack = restore(stored, self._make)
                 if stack is not None:
-                    yield stack, kept.keys
+                    yield stack, stored.keys
 
     def step(self, key: str, network: Path | None, until: int) -> int:
         """Return the last step below `until` at which this network is at hand, 0 if it is not."""
         steps = [0]
-        if key in self._places:
-            source, column = self._places[key]
-            if isinstance(source, Kept) or column in source.running:
+        if key in self._where:
+            source, column = self._where[key]
+            if isinstance(source, StoredStack) or column in source.running:
                 steps.append(source.step)
         if network is not None and network.exists():
             steps.append(saved_step(network))
@@ -67,15 +67,15 @@ class Pool:
         data: PreparedData,
     ) -> Saved:
         """Return the network at a step that `step` gave."""
-        if key in self._places:
-            source, column = self._places[key]
+        if key in self._where:
+            source, column = self._where[key]
             stack = self._opened(source)
             if stack is not None and stack.step == step:
                 return stack.saved(column)
         assert network is not None
         return load_saved(network, configuration, data)
 
-    def _opened(self, source: Stack | Kept) -> Stack | None:
+    def _opened(self, source: Stack | StoredStack) -> Stack | None:
         if isinstance(source, Stack):
             return source
         if self._read is None or self._read[0] != source.path:
@@ -91,11 +91,11 @@ class Pool:
             self._note(stack, keys)
         else:
             checkpoint.save(stack, now=True)
-            self._note(checkpoint.kept(Task.of(stack), stack.step), keys)
+            self._note(checkpoint.stored(Task.of(stack), stack.step), keys)
 
     def clear(self) -> None:
         """Forget everything: the run is complete."""
-        self._places.clear()
+        self._where.clear()
         if self._folder is not None:
-            for kept in find_kept(self._folder):
-                kept.path.unlink(missing_ok=True)
+            for stored in find_stacks(self._folder):
+                stored.path.unlink(missing_ok=True)

@@ -7,32 +7,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Structure
-from jaxnet.data import Preprocessing, Splits, fit
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.stacking import Devices, place
-from jaxnet.training import DeviceData
+from jaxnet.data import DataSet, Preprocessing, Splits, fit
+from jaxnet.training.layout import put_on
+from jaxnet.training.numerics import numerics, parameter_dtype
+from jaxnet.training.settings import Shapes, Structure
+from jaxnet.training.step import DeviceData
 
 
 @dataclass(frozen=True)
 class PreparedData:
     """Training rows, then validation rows, on the device, and the preprocessing they go through.
 
-    `input_shape` is that of one preprocessed image: [features], or as the image where the
-    structure takes images. `devices` are those that have it all, if they are several.
+    `shapes.input` is that of one preprocessed image: (features,), or as the image where the
+    structure takes images. Each of the first so many `devices` of the process has all of it.
     """
 
     device: DeviceData
     train: int
     validation: int
-    classes: int
-    input_shape: tuple[int, ...]
+    shapes: Shapes
     preprocessing: Preprocessing
-    devices: Devices = ()
+    devices: int = 1
 
-    def on(self, devices: Devices) -> "PreparedData":
-        """Return the same data on each of these devices."""
-        return dataclasses.replace(self, device=place(self.device, devices), devices=devices)
+    def on(self, devices: int) -> "PreparedData":
+        """Return the same data on each of so many devices."""
+        return dataclasses.replace(self, device=put_on(devices, self.device), devices=devices)
 
 
 def method_of(structure: Structure) -> tuple[object, ...]:
@@ -56,8 +55,7 @@ class HostData:
     precision: str
     train: int
     validation: int
-    classes: int
-    input_shape: tuple[int, ...]
+    shapes: Shapes
     preprocessing: Preprocessing
 
     def to_device(self) -> PreparedData:
@@ -69,19 +67,15 @@ class HostData:
                 None if self.mean is None else jnp.asarray(self.mean),
                 None if self.scale is None else jnp.asarray(self.scale),
             )
-        return PreparedData(
-            device,
-            self.train,
-            self.validation,
-            self.classes,
-            self.input_shape,
-            self.preprocessing,
-        )
+        return PreparedData(device, self.train, self.validation, self.shapes, self.preprocessing)
 
 
-def gather(
-    splits: Splits, structure: Structure, image_shape: tuple[int, ...], classes: int
-) -> HostData:
+def shapes_of(data: DataSet) -> Shapes:
+    """Return the shapes of a data set before any preprocessing."""
+    return Shapes(data.input_shape, len(data.class_names))
+
+
+def gather(splits: Splits, structure: Structure, shapes: Shapes) -> HostData:
     """Fit the structure's preprocessing on the training rows, and join both splits."""
     preprocessing = fit(
         splits.train.images,
@@ -109,14 +103,34 @@ def gather(
         structure.precision,
         len(splits.train),
         len(splits.validation),
-        classes,
-        image_shape if pixels else (images.shape[1],),
+        shapes if pixels else shapes._replace(input=(images.shape[1],)),
         preprocessing,
     )
 
 
-def prepare(
-    splits: Splits, structure: Structure, image_shape: tuple[int, ...], classes: int
-) -> PreparedData:
+def prepare(splits: Splits, structure: Structure, shapes: Shapes) -> PreparedData:
     """Return the data of both splits on the device, as the structure's preprocessing has them."""
-    return gather(splits, structure, image_shape, classes).to_device()
+    return gather(splits, structure, shapes).to_device()
+
+
+class DataCache:
+    """The data of a sweep, prepared as one structure after another asks; the last stay."""
+
+    def __init__(self, splits: Splits, shapes: Shapes) -> None:
+        self._splits, self.shapes = splits, shapes
+        self._method: tuple[object, ...] | None = None
+        self._prepared: dict[int, PreparedData] = {}
+
+    def on(self, structure: Structure, devices: int = 1) -> PreparedData:
+        """Return the data of a structure on so many devices of this process."""
+        if self._method != method_of(structure):
+            self._prepared = {}  # drop the old data before making the new
+            self._prepared[1] = prepare(self._splits, structure, self.shapes)
+            self._method = method_of(structure)
+        if devices not in self._prepared:
+            self._prepared[devices] = self._prepared[1].on(devices)
+        return self._prepared[devices]
+
+    def host(self, structure: Structure) -> HostData:
+        """Return the data of a structure as arrays of the host, to send elsewhere."""
+        return gather(self._splits, structure, self.shapes)

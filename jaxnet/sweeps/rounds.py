@@ -2,7 +2,7 @@
 
 A sampler gives another mixture of structures and widths each round. Compiled as planned, each
 mixture would be a program of its own; here a round trains in a program that exists, with copies
-and zeros in the places that are too many, unless a new one saves more time than it takes to
+and zeros in the slots that are too many, unless a new one saves more time than it takes to
 compile. What decides is nominal costs and no clock, as in `jaxnet.sweeps.fusion`.
 """
 
@@ -11,23 +11,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.sweeps.checks import check_job
-from jaxnet.sweeps.cost import memory_budget, step_flops
+from jaxnet.sweeps.cost import memory_budget, program_flops
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.fusion import NOMINAL, family_of, fitting_size, nominal
-from jaxnet.sweeps.here import Piece, Queue
 from jaxnet.sweeps.job import Job
-from jaxnet.sweeps.plan import Group
 from jaxnet.sweeps.planning import plan_job
+from jaxnet.sweeps.queue import Assignment, Sizes
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.run import Callback, Run
+from jaxnet.sweeps.run import Resources, Run
 from jaxnet.sweeps.space import Listed
 from jaxnet.sweeps.store import Store
-
-Program = tuple[Structure, bool, int]  # what is compiled, shared minibatches, places
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Structure
 
 
 def with_settings(job: Job, settings: Sequence[Mapping[str, Any]]) -> Job:
@@ -44,101 +42,97 @@ def check_round(
     plan_job(job, data, memory=memory)
 
 
-class Rounds(Run):
-    """The configurations asked for so far; `most` is how many networks a round has at most."""
+class Reuse:
+    """Chooses the program of an assignment: one that exists, or a new one with room to spare.
 
-    in_pieces = False  # the next round has other widths
+    `most` is how many networks a round has at most. Beyond what `sizes` say the memory ran out.
+    """
+
+    def __init__(self, most: int, memory: float | int | None, sizes: Sizes) -> None:
+        self._most, self._memory, self._sizes = most, memory, sizes
+        self._compiled: dict[Program, Structure] = {}  # and the family of its networks
+
+    def __call__(self, assignment: Assignment) -> Assignment:
+        """Return the assignment in the program that costs the least, compilation included."""
+        member, count = assignment.members[0], len(assignment.ids)
+        steps, (rate, compiling, per_step) = (
+            assignment.until - assignment.group.begin,
+            nominal(NOMINAL),
+        )
+        family, planned = family_of(member), assignment.program.with_layout(devices=1)
+        limit = self._sizes.most.get(self._sizes.family(planned), self._most)
+        budget = memory_budget() if self._memory is None else self._memory
+        limit = min(limit, int(budget // max(1, assignment.group.bytes_per_network)))
+        # Rounds to come may have more networks of this structure: leave room, if it costs little.
+        room = fitting_size(count, max(planned.layout.size, limit), assignment.flops)
+        candidates = [planned.with_layout(size=room)] + [
+            program
+            for program, of in self._compiled.items()
+            if program.layout.shared == planned.layout.shared
+            and count <= program.layout.size
+            and program.layout.size
+            <= self._sizes.most.get(self._sizes.family(program), program.layout.size)
+            and _holds(program, planned, same_family=of == family)
+        ]
+
+        def cost(program: Program) -> float:
+            new = program not in self._compiled
+            return compiling * new + steps * (per_step + program_flops(program) / rate)
+
+        chosen = min(candidates, key=cost)
+        self._compiled.setdefault(chosen, family)
+        return dataclasses.replace(assignment, program=chosen)
+
+
+def _holds(wide: Program, planned: Program, *, same_family: bool) -> bool:
+    """Whether networks of a program can train in another, of which they leave a part zero."""
+    if (wide.structure, wide.layout.padded) == (planned.structure, planned.layout.padded):
+        return True
+    widths = zip(wide.structure.hidden, planned.structure.hidden, strict=False)
+    return same_family and wide.layout.padded and all(mine >= theirs for mine, theirs in widths)
+
+
+class Rounds:
+    """The configurations asked for so far, trained in one run that grows with each round."""
 
     def __init__(
         self,
         job: Job,
         data: DataSet,
+        resources: Resources,
+        most: int,
         folder: RunFolder | None,
         store: Store | None,
-        memory: float | int | None,
-        keep: int | None,
-        select: str,
-        callback: Callback | None,
-        most: int,
     ) -> None:
-        super().__init__(job, data, folder, store, memory, keep, select, callback)
-        self.most = most
-        self._programs: dict[Program, Any] = {}  # compiled by a round before; its family
-        self._limits: dict[tuple[Structure, bool], int] = {}  # beyond, the memory ran out
+        choose = Reuse(most, resources.memory, resources.sizes)
+        # The next round has other widths, which blocks of these would not hold.
+        resources = dataclasses.replace(resources, choose=choose, in_blocks=False)
+        self.run = Run(job, data, resources, folder, store)
 
     def extend(self, job: Job) -> None:
         """Go over to a job that begins with all configurations of this one's."""
-        found = self.found
-        self.take(job)
-        self.found |= found
+        found = self.run.found
+        self.run.take(job)
+        self.run.found |= found
 
     def train_from(self, first: int) -> list[Row]:
         """Train what is missing of configuration `first` and those after it; return their rows."""
-        self._train_to(self._missing(range(first, len(self.configurations))), self.job.steps)
-        return [row for row in self.rows if row.id >= first]
+        self.run.train_only(range(first, len(self.run.configurations)))
+        return [row for row in self.run.rows if row.id >= first]
 
     def work_from(self, first: int) -> float:
-        """Return the products of what is still to train of those."""
-        ids = self._missing(range(first, len(self.configurations)))
-        plan = plan_job(self.job, self.data, memory=self.memory, ids=ids, in_pieces=False)
-        return plan.flops
+        """Return the floating-point operations of what is still to train of those."""
+        return self.run.work_of(range(first, len(self.run.configurations)))
 
     def finish(self, started: float) -> SweepResult:
         """Return what was found, and complete the folder."""
-        self.pool.clear()
-        result = self.result(started, self.best_network())
-        self.leave(result, complete=True)
+        self.run.pool.clear()
+        result = self.run.result(started, self.run.best_network())
+        self.run.leave(result, complete=True)
         return result
 
     def give_up(self, started: float) -> None:
         """Leave a readable folder."""
-        if self.folder is not None and self.found:
+        if self.run.folder is not None and self.run.found:
             with contextlib.suppress(OSError):
-                self.leave(self.result(started, network=None), complete=False)
-
-    def _chosen(self, piece: Piece) -> Piece:
-        member = self.configurations[piece.ids[0]]
-        program = self._program(piece.group, member, len(piece.ids), piece.size, piece.until)
-        self._programs.setdefault(program, family_of(member))
-        group = dataclasses.replace(piece.group, structure=program[0])
-        return dataclasses.replace(piece, group=group, size=program[2])
-
-    def too_large(self, piece: Piece, queue: Queue) -> None:
-        """Note it, as any run; and that no program of this structure has more places from now."""
-        super().too_large(piece, queue)
-        program = piece.group.structure, piece.group.shared
-        self._limits[program] = self._most[program]
-
-    def _program(
-        self, group: Group, member: Configuration, count: int, size: int, until: int
-    ) -> Program:
-        """Return what to train `count` networks in: a program that exists, or a new one."""
-        steps, (rate, compiling, per_step) = until - group.begin, nominal(NOMINAL)
-        family, names = family_of(member), tuple(member.numbers)
-        limit = self._limits.get((group.structure, group.shared), self.most)
-        budget = memory_budget() if self.memory is None else self.memory
-        limit = min(limit, int(budget // max(1, group.bytes_per_network)))
-        # Rounds to come may have more networks of this structure: leave room, if it costs little.
-        room = fitting_size(count, max(size, limit), group.flops_per_step * steps)
-        candidates = [(group.structure, group.shared, room)] + [
-            (structure, shared, places)
-            for (structure, shared, places), of in self._programs.items()
-            if shared == group.shared
-            and count <= places <= self._limits.get((structure, shared), places)
-            and _holds(structure, group.structure, same_family=of == family)
-        ]
-
-        def cost(program: Program) -> float:
-            each = step_flops(program[0], names, self.data.input_shape, self.classes)
-            new = program not in self._programs
-            return compiling * new + steps * (per_step + program[2] * each / rate)
-
-        return min(candidates, key=cost)
-
-
-def _holds(wide: Structure, structure: Structure, *, same_family: bool) -> bool:
-    """Whether networks of a structure can train in another, of which they leave a part zero."""
-    if wide == structure:
-        return True
-    widths = zip(wide.hidden, structure.hidden, strict=False)
-    return same_family and wide.padded and all(mine >= theirs for mine, theirs in widths)
+                self.run.leave(self.run.result(started, network=None), complete=False)

@@ -1,59 +1,52 @@
 """Carry out a job: what is missing is planned, trained chunk by chunk, and committed."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.network import Network
-from jaxnet.numerics import pinned_flags
 from jaxnet.progress import Bar, Reporter
 from jaxnet.signatures import checked
-from jaxnet.sweeps.checkpoint import Checkpoint, Kept
+from jaxnet.sweeps.checkpoint import Checkpoint, StoredStack
 from jaxnet.sweeps.checks import check_job, check_options
 from jaxnet.sweeps.cluster import Ray, connected
-from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.folder import DATABASE, LOG_FILE, RunFolder, read_config
-from jaxnet.sweeps.fusion import fitting_size
+from jaxnet.sweeps.folder import DATABASE, LAYERS, LOG_FILE, RunFolder, read_config
 from jaxnet.sweeps.halving import Bracket
-from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
 from jaxnet.sweeps.identity import identify, shown
 from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
-from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.log import LOG, logged
+from jaxnet.sweeps.local import Desk, Executor, Finished, Local
+from jaxnet.sweeps.log import logged
 from jaxnet.sweeps.meter import Meter
 from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.planning import capacity_here, plan_job
 from jaxnet.sweeps.pool import Pool
-from jaxnet.sweeps.prepared import PreparedData, method_of, prepare
+from jaxnet.sweeps.prepared import DataCache, shapes_of
+from jaxnet.sweeps.queue import Assignment, Interrupted, Queue, Sizes
 from jaxnet.sweeps.record import evaluation_steps
 from jaxnet.sweeps.results import SweepResult, best_of, network_file, not_kept
 from jaxnet.sweeps.rowids import rows_of
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.schedule import Evaluation, Schedule
+from jaxnet.sweeps.schedule import Callback, Schedule
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.store import Result, Store, read_store
 from jaxnet.sweeps.task import Task
-from jaxnet.sweeps.trained import (
-    AnyNetwork,
-    load_saved,
-    network_of,
-)
-from jaxnet.training import Member
-
-Callback = Callable[[Evaluation], Iterable[int] | None]
+from jaxnet.sweeps.trained import AnyNetwork, load_saved, network_of
+from jaxnet.sweeps.watch import Watcher
+from jaxnet.training.network import Network
+from jaxnet.training.numerics import pinned_flags
+from jaxnet.training.program import Program
+from jaxnet.training.step import Member
 
 
 @checked
@@ -84,10 +77,16 @@ def run_job(
         if folder is not None and store is not None:
             job = folder.enter(job, data, store)
             stack.enter_context(logged(folder.path / LOG_FILE))
-        run = Run(job, data, folder, store, memory, keep, select, callback, devices)
-        if cluster is not None:
-            run.place = OnRay(run, cluster, memory)
-        run.reporter = stack.enter_context(Bar(run.work) if progress else Reporter())
+        resources = Resources(
+            executor=None if cluster is None else OnRay(cluster, memory),
+            memory=memory,
+            devices=devices,
+            keep=keep,
+            select=select,
+            callback=callback,
+        )
+        run = Run(job, data, resources, folder, store)
+        run.reporter = stack.enter_context(Bar(run.work_of()) if progress else Reporter())
         run.interrupt = stack.enter_context(Interrupt())
         try:
             run.train()
@@ -119,34 +118,49 @@ def kept_network(folder: Path | str, id: int) -> Network:
     return Network.load(path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run trains with, and what it keeps of it.
+
+    `executor` is where networks train (default: this process), each chunk within `memory` bytes.
+    `in_blocks`: plans may cut hidden layers into blocks, see `make_plan`. `choose` may put an
+    assignment into another program than the plan's, at the `sizes` that programs have had.
+    """
+
+    executor: Executor | None = None
+    memory: float | int | None = None
+    devices: int | None = None
+    keep: int | None = 1
+    select: str = "mean"
+    callback: Callback | None = None
+    in_blocks: bool = True
+    choose: Callable[[Assignment], Assignment] | None = None
+    sizes: Sizes = field(default_factory=Sizes)
+
+
 class Run:
     """A job on its way: what was found so far, in memory and, if there is one, in its folder."""
-
-    in_pieces = True  # whether plans may cut hidden layers into pieces, see `make_plan`
 
     def __init__(
         self,
         job: Job,
         data: DataSet,
-        folder: RunFolder | None,
-        store: Store | None,
-        memory: float | int | None,
-        keep: int | None,
-        select: str,
-        callback: Callback | None,
-        devices: int | None = None,
+        resources: Resources,
+        folder: RunFolder | None = None,
+        store: Store | None = None,
     ) -> None:
-        self.data, self.folder, self.store = data, folder, store
-        self.place: Place = Here(self, capacity_here(memory, devices))
-        self.memory, self.select, self.callback = memory, select, callback
+        self.data, self.folder, self.store, self.resources = data, folder, store, resources
+        self.executor = resources.executor or Local(
+            capacity_here(resources.memory, resources.devices)
+        )
         self.reporter, self.interrupt, self.meter = Reporter(), Interrupt(), Meter()
-        self.splits, self.classes = job.splits(data), len(data.class_names)
+        self.splits = job.splits(data)
+        self.prepared = DataCache(self.splits, shapes_of(data))
         path = None if folder is None else folder.path
-        self.keeper = Keeper(path, keep, select, self._related, self._loaded)
+        self.keeper = Keeper(path, resources.keep, resources.select, self._related, self._loaded)
         self.pool = Pool(path, self._restored)
-        self._prepared: tuple[object, dict[int, PreparedData]] | None = None
-        self._most: dict[tuple[Structure, bool], int] = {}
-        self.layers: LayerHistory | None = None
+        self.watcher: Watcher | None = None
+        self.callback = resources.callback
         self.started, self.trained, self.highest = time.perf_counter(), 0, math.nan
         self.take(job)
 
@@ -156,7 +170,7 @@ class Run:
         self.identities = identify(job)
         self.keys = [identity.key for identity in self.identities]
         self.settings = shown([identity.settings for identity in self.identities])
-        self.places = {key: i for i, key in reversed(list(enumerate(self.keys)))}
+        self.id_of = {key: i for i, key in reversed(list(enumerate(self.keys)))}
         self.units = job.units()
         self.unit_of = {i: unit for unit in self.units for i in unit}
         self.brackets = self._brackets()
@@ -168,12 +182,13 @@ class Run:
             self.found = {r.key: r for r in self.store.results() if r.key in known}
             self.rungs = {at: v for at, v in self.store.rungs().items() if at[0] in known}
         self.keeper.begin(self.rows)
-        # How many networks each program had: what goes on prefers what was compiled before.
-        self._sizes: dict[tuple[Structure, bool], int] = {}
-        for kept in self.pool.kept:
-            if kept.keys[0] in self.places:
-                program = (self._structure(kept), kept.shared)
-                self._sizes[program] = max(kept.size, self._sizes.get(program, 0))
+        # What goes on prefers what was compiled before.
+        for stored in self.pool.stored:
+            if stored.keys[0] in self.id_of:
+                self.resources.sizes.note(self._program(stored))
+        one, self.watcher = self.configurations[0] if len(self.configurations) == 1 else None, None
+        if one is not None and self.folder is not None and not one.structure.takes_images:
+            self.watcher = Watcher(one, job.steps, self.folder.path / LAYERS)
 
     def _brackets(self) -> list[Bracket]:
         if self.job.halving is None:
@@ -187,27 +202,26 @@ class Run:
         stride = math.ceil(steps / self.job.history)
         return Schedule(steps, tuple(evaluations), stride, self.job.patience)
 
-    @property
-    def work(self) -> float:
-        """The products of all that is still to train."""
-        ids = self._missing(range(len(self.configurations)))
-        return self.plan(ids).flops
+    def work_of(self, ids: Iterable[int] | None = None) -> float:
+        """Return the floating-point operations of what is still to train of these, or of all."""
+        ids = range(len(self.configurations)) if ids is None else ids
+        return self.plan(self._missing(ids)).flops
+
+    def train_only(self, ids: Iterable[int]) -> None:
+        """Train what is missing of these to the end."""
+        self._train_to(self._missing(ids), self.job.steps)
 
     def plan(self, ids: Iterable[int] | None = None, begins: Sequence[int] | None = None) -> Plan:
         """Return how to train these configurations."""
         return plan_job(
             self.job,
             self.data,
-            memory=self.memory,
+            memory=self.resources.memory,
             ids=ids,
             begins=begins,
-            capacity=self.place.capacity(),
-            in_pieces=self.in_pieces,
+            capacity=self.executor.capacity(),
+            in_blocks=self.resources.in_blocks,
         )
-
-    def keys_of(self, ids: Iterable[int]) -> list[str]:
-        """Return the keys of these configurations."""
-        return [self.keys[i] for i in ids]
 
     @property
     def rows(self) -> list[Row]:
@@ -240,12 +254,12 @@ class Run:
             test_accuracy=None if network is None else network.accuracy(self.splits.test),
             seconds=time.perf_counter() - started,
             folder=None if self.folder is None else self.folder.path,
-            select=self.select,
+            select=self.resources.select,
             validation=len(self.splits.validation),
             label_shifts=self.job.label_shifts(self.data),
             networks=self.keeper.in_memory,
             models=models,
-            layers=self.layers,
+            layers=None if self.watcher is None else self.watcher.seen,
         )
 
     def leave(self, result: SweepResult, *, complete: bool) -> None:
@@ -324,24 +338,45 @@ class Run:
         `before`: chunks of that set of which all is left are trained as they would have been in
         one go, so that a run that goes on has the same results to the bit.
         """
-        left, queue = list(dict.fromkeys(ids)), Queue()
+        resources, left = self.resources, list(dict.fromkeys(ids))
+        queue = Queue(resources.sizes, self.reporter.say, resources.choose)
         for stack, keys in self.pool.interrupted(until, {self.keys[i] for i in left}):
-            queue.append(Interrupted([self.places[key] for key in keys], until, stack))
+            queue.add(Interrupted([self.id_of[key] for key in keys], until, stack))
             left = [i for i in left if self.keys[i] not in keys]
         begins = [before] * len(self.configurations)
         for i in left:
             begins[i] = self.pool.step(self.keys[i], self._shorter(i), until)
-        unique = [i for i in of if self.places[self.keys[i]] == i]
+        unique = [i for i in of if self.id_of[self.keys[i]] == i]
         for together in (unique, None):
             chosen = left if together is None else together
             waiting = set(left)
             for group in self.plan(chosen, begins).groups if left else ():
                 for chunk in group.chunks:
                     if waiting.issuperset(chunk.ids):
-                        queue.append(Piece(chunk.ids, until, group, chunk.size))
+                        members = [self.configurations[i] for i in chunk.ids]
+                        queue.add(
+                            Assignment(
+                                ids=chunk.ids,
+                                members=members,
+                                until=until,
+                                group=group,
+                                program=group.program,
+                            )
+                        )
                         waiting.difference_update(chunk.ids)
             left = [i for i in left if i in waiting]
-        self.place.work_off(queue)
+        desk = Desk(
+            data=self.prepared,
+            task=self._task,
+            checkpoint=self._checkpoint,
+            reporter=self.reporter,
+            interrupt=self.interrupt,
+            meter=self.meter,
+            callback=self.callback,
+            watcher=self.watcher,
+        )
+        for finished in self.executor.run(queue, desk):
+            self._commit(finished)
 
     def _shorter(self, i: int) -> Path | None:
         """Return where a shorter run is kept, if that is the beginning of this one."""
@@ -350,108 +385,53 @@ class Run:
             return None
         return network_file(self.folder.path, identity.name)
 
-    # What a place to train asks for, and tells
-
-    def next(self, queue: Queue) -> Piece | Interrupted:
-        """Take the next piece out of the queue, cut to what the memory had room for."""
-        piece = queue.popleft()
-        if isinstance(piece, Interrupted):
-            return piece
-        piece = self._chosen(piece)
-        group, program = piece.group, (piece.group.structure, piece.group.shared)
-        size, most = piece.size, self._most.get(program, piece.size)
-        if len(piece.ids) > most:
-            parts = range(0, len(piece.ids), most)
-            queue.extendleft(
-                dataclasses.replace(piece, ids=piece.ids[start : start + most], size=most)
-                for start in reversed(parts)
-            )
-            return self.next(queue)
-        largest = self._sizes.get(program, size)
-        if group.begin and largest > size:
-            # A smaller program is worth compiling only where it spares more than that takes.
-            size = fitting_size(size, largest, group.flops_per_step * (piece.until - group.begin))
-        size = min(size, most)
-        size = fill(size, min(size, group.devices))
-        self._sizes[program] = max(largest, size)
-        return dataclasses.replace(piece, size=size)
-
-    def _chosen(self, piece: Piece) -> Piece:
-        """Return the piece in the program that it is to train in."""
-        return piece
-
-    def too_large(self, piece: Piece, queue: Queue) -> None:
-        """Note that the memory had no room for a piece, and put it back: half as much from now."""
-        program, half = (piece.group.structure, piece.group.shared), math.ceil(len(piece.ids) / 2)
-        self._most[program] = self._sizes[program] = half
-        told = f"out of memory with {piece.size} networks at once: now {half}"
-        LOG.info(told)
-        self.reporter.say(told)
-        queue.appendleft(piece)
-
-    def task(self, piece: Piece) -> Task:
-        """Return the task of a piece, with the networks that it goes on from."""
-        group, data = piece.group, self.data_for(piece.group.structure)
-        saved = []
-        for i in piece.ids if group.begin else ():
-            at = (self.keys[i], self._shorter(i), group.begin)
+    def _task(self, assignment: Assignment) -> Task:
+        """Return the task of an assignment, with the networks that it goes on from."""
+        begin, program, saved = assignment.group.begin, assignment.program, []
+        data = self.prepared.on(program.structure)
+        for i in assignment.ids if begin else ():
+            at = (self.keys[i], self._shorter(i), begin)
             saved.append(self.pool.take(*at, self.configurations[i], data))
         return Task(
-            group.structure,
-            group.shared,
-            tuple(self.configurations[i] for i in piece.ids),
-            self.schedule,
-            piece.size,
-            min(piece.size, group.devices),
-            piece.until,
-            tuple(saved),
+            program=program,
+            configurations=tuple(assignment.members),
+            schedule=self.schedule,
+            until=assignment.until,
+            saved=tuple(saved),
         )
 
-    def begin(self, piece: Piece) -> Stack:
-        """Return the stack of a piece, to train in this process."""
-        return self.task(piece).start(lambda devices: self.data_for(piece.group.structure, devices))
+    def _checkpoint(self, ids: Sequence[int]) -> Checkpoint | None:
+        """Return where a stack of these is stored while it trains; None without a folder."""
+        if self.folder is None:
+            return None
+        return Checkpoint(self.folder.path, [self.keys[i] for i in ids])
 
-    def _restored(self, kept: Kept, tensors: Mapping[str, np.ndarray]) -> Stack:
+    def _program(self, stored: StoredStack) -> Program:
+        one = self.configurations[self.id_of[stored.keys[0]]]
+        return stored.program(one.structure, self.prepared.shapes)
+
+    def _restored(self, stored: StoredStack, tensors: Mapping[str, np.ndarray]) -> Stack:
         """Return the stack of a file; KeyError for configurations that are not of this job."""
-        members = [self.configurations[self.places[key]] for key in kept.keys]
-        structure = dataclasses.replace(
-            members[0].structure, hidden=kept.hidden, padded=kept.padded, pieces=kept.pieces
-        )
+        members = [self.configurations[self.id_of[key]] for key in stored.keys]
+        program = self._program(stored)
+        devices = min(program.layout.devices, self.executor.devices_here)
         task = Task(
-            structure,
-            kept.shared,
-            tuple(members),
-            self.schedule,
-            kept.size,
-            min(kept.devices, self.place.devices_here),
-            kept.end,
+            program=program.with_layout(devices=devices),
+            configurations=tuple(members),
+            schedule=self.schedule,
+            until=stored.end,
         )
-        return task.start(lambda devices: self.data_for(structure, devices), tensors)
-
-    def _structure(self, kept: Kept) -> Structure:
-        own = self.configurations[self.places[kept.keys[0]]].structure
-        return dataclasses.replace(own, hidden=kept.hidden, padded=kept.padded, pieces=kept.pieces)
-
-    def data_for(self, structure: Structure, devices: int = 1) -> PreparedData:
-        """Return the data of a structure on so many devices of this process."""
-        wanted_method = method_of(structure)
-        if self._prepared is None or self._prepared[0] != wanted_method:
-            self._prepared = None  # drop the old data before making the new
-            made = prepare(self.splits, structure, self.data.input_shape, self.classes)
-            self._prepared = (wanted_method, {1: made})
-        _, by_count = self._prepared
-        if devices not in by_count:
-            by_count[devices] = by_count[1].on(find_devices(devices))
-        return by_count[devices]
+        return task.start(lambda n: self.prepared.on(program.structure, n), tensors)
 
     # Results
 
-    def commit(self, stack: Stack, ids: Sequence[int], until: int, kept: Checkpoint | None) -> None:
+    def _commit(self, finished: Finished) -> None:
         """Take in a finished stack: states and networks first, then rows, then what is obsolete.
 
         Killed anywhere on the way, the folder holds the network of every row that should have one.
         """
-        keys = self.keys_of(ids)
+        stack, ids, until = finished.stack, finished.ids, finished.until
+        keys = [self.keys[i] for i in ids]
         results = [
             Result(key, self.identities[i].settings, outcome)
             for i, key, outcome in zip(ids, keys, stack.outcomes(), strict=True)
@@ -459,7 +439,7 @@ class Run:
         pausing = until < self.job.steps
         stack.state = jax.device_get(stack.state)  # the device is for those in training
         if pausing:
-            self.pool.put(stack, keys, kept)
+            self.pool.put(stack, keys, finished.checkpoint)
         self.found |= {result.key: result for result in results}
         self.trained += len(results)
         accuracies = [self.highest, *(result.outcome.val_accuracy for result in results)]
@@ -472,8 +452,8 @@ class Run:
             self.store.add(results, rung, seconds)
         for path in obsolete:
             path.unlink(missing_ok=True)
-        if kept is not None and not pausing:
-            kept.remove()
+        if finished.checkpoint is not None and not pausing:
+            finished.checkpoint.remove()
         self.reporter.say(self._summary())
 
     def _trained(self, stack: Stack, ids: Sequence[int], i: int) -> tuple[AnyNetwork, Member]:
@@ -483,7 +463,7 @@ class Run:
 
     def _loaded(self, row: Row) -> AnyNetwork:
         configuration = self.configurations[row.id]
-        data, path = self.data_for(configuration.structure), self.keeper.file(row)
+        data, path = self.prepared.on(configuration.structure), self.keeper.file(row)
         assert path is not None
         member = load_saved(path, configuration, data).member
         return network_of(configuration, self.data, data.preprocessing, member)
@@ -500,7 +480,7 @@ class Run:
 
     def kept_best(self) -> AnyNetwork | None:
         """Return the network of the best, if it is kept, and write it to its file."""
-        best = best_of(self.rows, self.select)
+        best = best_of(self.rows, self.resources.select)
         if best is None or not self.keeper.has(best):
             return None
         network = self.keeper.network(best)
@@ -513,6 +493,6 @@ class Run:
         best = "none yet" if math.isnan(self.highest) else f"{self.highest:.3f}"
         seconds = time.perf_counter() - self.started
         return (
-            f"{len(self.found)}/{len(self.places)} configurations, {self.trained / seconds:.2g}/s, "
+            f"{len(self.found)}/{len(self.id_of)} configurations, {self.trained / seconds:.2g}/s, "
             f"best {best}"
         )

@@ -1,5 +1,6 @@
 """When runs are looked at on their way, and what a callback is then told."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,3 +32,7 @@ class Evaluation:
     steps: int
     loss: list[float]
     val_accuracy: list[float]
+
+
+Callback = Callable[[Evaluation], Iterable[int] | None]
+"""It is told of each evaluation of each chunk, and may return ids to cut."""

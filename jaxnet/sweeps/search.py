@@ -22,7 +22,8 @@ from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rounds import Rounds, check_round, with_settings
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.run import Callback
+from jaxnet.sweeps.run import Resources
+from jaxnet.sweeps.schedule import Callback
 from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
 from jaxnet.sweeps.store import Store
 
@@ -197,8 +198,9 @@ def run_search(
                 run.extend(job)
                 return run
             most = min(batch, trials) * job.replicates
-            new = Rounds(job, data, folder, store, memory, keep, select, callback, most)
-            new.interrupt = interrupt
+            resources = Resources(memory=memory, keep=keep, select=select, callback=callback)
+            new = Rounds(job, data, resources, most, folder, store)
+            new.run.interrupt = interrupt
             return new
 
         try:
@@ -210,7 +212,7 @@ def run_search(
                 run = extended(settings)
                 first, asked = asked * job.replicates, asked + len(settings)
                 if progress:
-                    run.reporter = _Share(bar, run.work_from(first), len(settings))
+                    run.run.reporter = _Share(bar, run.work_from(first), len(settings))
                 sampler.tell(run.train_from(first))
             if run is None and before:
                 run = extended([])

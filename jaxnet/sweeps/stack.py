@@ -1,27 +1,21 @@
 """Networks of one structure in training together, from one step to another.
 
 A stack begins with all networks of a chunk. Those that diverged or were stopped are frozen, and
-leave it when the rest fits into half the places: the next smaller program. Each network has a
-column, its place in the chunk, under which its record stays.
+leave it when the rest fits into half the slots: the next smaller program. Each network has a
+column, its position in the chunk, under which its record stays.
 """
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Configuration, Structure
-from jaxnet.learner import width_name
-from jaxnet.numerics import numerics, parameter_dtype
-from jaxnet.pieces import pieces_of
-from jaxnet.stacking import config_axes, crop, place, take_member, to_stack
-from jaxnet.sweeps.cost import stack_flops
+from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.pace import Pace
@@ -29,12 +23,25 @@ from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome, Record
 from jaxnet.sweeps.schedule import Evaluation, Schedule
 from jaxnet.sweeps.trees import like_tree, named_leaves
-from jaxnet.training import Member, TrainState, make_train
+from jaxnet.training.blocks import blocks_of
+from jaxnet.training.layout import config_axes, crop, put_on, take_member, to_stack
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.numerics import numerics
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Configuration, Shapes
+from jaxnet.training.step import Member, TrainState
 
 EARLY_LOOK = 50  # after 1/50 of the steps most of what diverges has done so
 
 
 SECONDS_PER_CALL = 0.5  # between two looks at the clock, the progress bar and Ctrl-C
+
+
+class Advance(NamedTuple):
+    """What was done between two safe points: so many updates of so many slots."""
+
+    steps: int
+    slots: int
 
 
 @dataclass(frozen=True)
@@ -48,71 +55,65 @@ class Saved:
 
 @dataclass
 class Stack:
-    """K networks in training. `columns` names the one in each place; −1 is a copy that fills up.
+    """K networks in training. `columns` names the one in each slot; −1 is a copy that fills up.
 
-    `size` is the number of places that it began with. They are divided among the devices that the
-    data are on, and are a multiple of their number.
+    `program` is the one that it began with; `current` has as many slots and blocks as there are
+    now. Slots are divided among the devices that the data are on, and are a multiple of their
+    number.
     """
 
-    structure: Structure
-    shared: bool
+    program: Program
     configurations: Sequence[Configuration]
     data: PreparedData
     schedule: Schedule
     record: Record
     pasts: list[History]
-    size: int
     columns: np.ndarray
     ended: dict[str, np.ndarray]
-    departed: dict[int, Member] = field(default_factory=dict)  # stopped, and no longer in a place
+    departed: dict[int, Member] = field(default_factory=dict)  # stopped, and no longer in a slot
     state: TrainState = field(init=False)
+    current: Program = field(init=False)
 
     @classmethod
     def start(
         cls,
-        structure: Structure,
+        program: Program,
         configurations: Sequence[Configuration],
         data: PreparedData,
         schedule: Schedule,
         *,
-        size: int,
-        shared: bool,
         until: int,
         saved: Sequence[Saved] = (),
     ) -> "Stack":
         """Return networks at their beginning, or where `saved` has them, to train to `until`."""
-        count = len(configurations)
+        count, slots = len(configurations), np.arange(program.layout.size)
         begin = saved[0].step if saved else 0
         stack = cls(
-            structure,
-            shared,
-            configurations,
-            data,
-            schedule,
-            Record(count, begin, until, schedule.evaluations, schedule.stride),
-            [one.history for one in saved] or [NO_HISTORY] * count,
-            size,
-            np.where(np.arange(size) < count, np.arange(size), -1),
-            _ended(count),
+            program=program.of(data.shapes),
+            configurations=configurations,
+            data=data,
+            schedule=schedule,
+            record=Record(count, begin, until, schedule.evaluations, schedule.stride),
+            pasts=[one.history for one in saved] or [NO_HISTORY] * count,
+            columns=np.where(slots < count, slots, -1),
+            ended=_ended(count),
         )
-        with numerics(structure.precision):
+        with numerics(program.structure.precision):
             stack._fill()
             if saved:
                 stack.state = stack._state_of(saved)
             else:
-                stack.state = stack.program.init(stack._numbers, stack._seed)
+                stack.state = stack.current.init(stack._hyperparameters, stack._seed)
         return stack
 
     @classmethod
     def restored(
         cls,
-        structure: Structure,
+        program: Program,
         configurations: Sequence[Configuration],
         data: PreparedData,
         schedule: Schedule,
         *,
-        shared: bool,
-        size: int,
         tensors: Mapping[str, np.ndarray],
     ) -> "Stack":
         """Return the stack whose `tensors` these are; KeyError or ValueError if they are not."""
@@ -127,20 +128,18 @@ class Stack:
         ]
         ended = {name: tensors[f"ended/{name}"].copy() for name in _ended(count)}
         stack = cls(
-            structure,
-            shared,
-            configurations,
-            data,
-            schedule,
-            record,
-            pasts or [NO_HISTORY] * count,
-            size,
-            tensors["columns"].copy(),
-            ended,
+            program=program.of(data.shapes),
+            configurations=configurations,
+            data=data,
+            schedule=schedule,
+            record=record,
+            pasts=pasts or [NO_HISTORY] * count,
+            columns=tensors["columns"].copy(),
+            ended=ended,
         )
-        with numerics(structure.precision):
+        with numerics(program.structure.precision):
             stack._fill()
-            shape = jax.eval_shape(stack.program.init, stack._numbers, stack._seed)
+            shape = jax.eval_shape(stack.current.init, stack._hyperparameters, stack._seed)
             stack.state = stack._placed(like_tree(shape, tensors, "state"))
             one = jax.eval_shape(lambda members: take_member(members, 0), shape.members)
             for k in range(count):
@@ -162,44 +161,27 @@ class Stack:
                 named |= {f"past/{k}/{name}": array for name, array in past.arrays().items()}
         return named
 
-    @property
-    def program(self) -> Any:
-        """The compiled functions, see `jaxnet.training.make_train`."""
-        return make_train(
-            self._structure,
-            self.data.input_shape,
-            self.data.classes,
-            shared=self.shared,
-            devices=self.data.devices,
-        )
-
     def _placed(self, state: Any) -> TrainState:
         """Return the state on the devices of the data, each with its share of the networks."""
         step, members = state
         devices, axes = self.data.devices, config_axes(members)
-        return TrainState(place(step, devices), place(members, devices, axes))
+        return TrainState(put_on(devices, step), put_on(devices, members, axes))
 
     def _fill(self) -> None:
-        """Set what the program is given for each place: its numbers, and the seed or seeds."""
+        """Set the program for the slots there are, and what it is given for each."""
         members = [self.configurations[k] for k in self._filled()]
-        dtype = parameter_dtype(self.structure)
-        self._numbers = {
-            name: jnp.asarray([c.numbers[name] for c in members], dtype)
-            for name in members[0].numbers
-        }
-        if self.structure.padded:
-            for i in range(len(self.structure.hidden)):
-                widths = [c.structure.hidden[i] for c in members]
-                self._numbers[width_name(i)] = jnp.asarray(widths, dtype)
-        self._structure = self.structure
-        if self.structure.pieces:
-            needed = pieces_of([c.structure.hidden[0] for c in members])
-            if needed > self.structure.pieces:
-                raise ValueError(f"{self.structure.pieces} pieces, and networks of {needed}")
-            if 2 * needed <= self.structure.pieces:  # or the program with room to spare serves
-                self._structure = dataclasses.replace(self.structure, pieces=needed)
+        layout = self.program.layout
+        blocks = layout.blocks
+        if blocks:
+            needed = blocks_of([c.structure.hidden[0] for c in members])
+            if needed > blocks:
+                raise ValueError(f"{blocks} blocks, and networks of {needed}")
+            if 2 * needed <= blocks:  # otherwise the program with room to spare serves
+                blocks = needed
+        self.current = self.program.with_layout(size=len(members), blocks=blocks)
+        self._hyperparameters = Hyperparameters.of(members, padded=layout.padded)
         seeds = [c.seed for c in members]
-        self._seed = jnp.uint32(seeds[0]) if self.shared else jnp.asarray(seeds, jnp.uint32)
+        self._seed = jnp.uint32(seeds[0]) if layout.shared else jnp.asarray(seeds, jnp.uint32)
 
     @property
     def step(self) -> int:
@@ -208,9 +190,8 @@ class Stack:
 
     @property
     def flops_per_step(self) -> float:
-        """The products of one network's step."""
-        numbers, data, size = tuple(self.configurations[0].numbers), self.data, self.size
-        return stack_flops(self.structure, numbers, data.input_shape, data.classes, size) / size
+        """The floating-point operations in the matrix products of one network's step."""
+        return program_flops(self.program) / self.program.layout.size
 
     @property
     def running(self) -> np.ndarray:
@@ -219,72 +200,75 @@ class Stack:
         return np.flatnonzero(~over)
 
     def _filled(self) -> np.ndarray:
-        """Return the column of each place; the last one in those that only fill up."""
+        """Return the column of each slot; the last one in those that only fill up."""
         return np.where(self.columns >= 0, self.columns, self.columns.max())
 
     def _state_of(self, saved: Sequence[Saved]) -> TrainState:
-        shape = jax.eval_shape(self.program.init, self._numbers, self._seed).members
+        shape = jax.eval_shape(self.current.init, self._hyperparameters, self._seed).members
         axes = config_axes(shape)
 
-        def place(axis: int, like: jax.ShapeDtypeStruct, *leaves: Any) -> np.ndarray:
+        def filled(axis: int, like: jax.ShapeDtypeStruct, *leaves: Any) -> np.ndarray:
             whole = [n for i, n in enumerate(like.shape) if i != axis]
-            filled = np.zeros((len(leaves), *whole), like.dtype)
+            stack = np.zeros((len(leaves), *whole), like.dtype)
             for k, leaf in enumerate(leaves):
-                filled[(k, *map(slice, np.shape(leaf)))] = leaf
-            return filled
+                stack[(k, *map(slice, np.shape(leaf)))] = leaf
+            return stack
 
         members = [saved[k].member for k in self._filled()]
-        leading = jax.tree.map(place, axes, shape, *members)
+        leading = jax.tree.map(filled, axes, shape, *members)
         stacked = to_stack(jax.tree.map(jnp.asarray, leading))
         return self._placed((jnp.int32(saved[0].step), stacked))
 
     def train(
         self,
-        on_steps: Callable[[int, int], None] = lambda steps, networks: None,
         on_evaluation: Callable[[Evaluation], Iterable[int] | None] | None = None,
-        save: Callable[["Stack", bool], None] = lambda stack, now: None,
         ids: Sequence[int] = (),
-    ) -> None:
-        """Train to the end of the record.
+    ) -> Iterator[Advance]:
+        """Train to the end of the record, and yield at each safe point: between two calls.
 
-        `on_steps(n, networks)` is told of every n updates of so many networks, and may raise
-        KeyboardInterrupt; `save(stack, now)` is called between two calls of the program, `now`
-        before such an interrupt leaves. `on_evaluation` is told of each evaluation under the
-        `ids` of the columns, and returns those to cut, if any.
+        Whoever leaves the loop before its end has a stack that can be stored and gone on with.
+        `on_evaluation` is told of each evaluation under the `ids` of the columns, and returns
+        those to cut, if any.
         """
-        pace, (train, validation) = Pace(SECONDS_PER_CALL), (self.data.train, self.data.validation)
-        rows = (0, train, train + validation)
-        with numerics(self.structure.precision):
-            on_steps(self.step - self.record.begin, len(self.columns))
-            done = self.step
-            for look in self._looks():
-                while done < look:
-                    ahead = min(pace.steps, look - done)
-                    metrics = self._advance(ahead, pace)
-                    places = np.flatnonzero(self.columns >= 0)
-                    columns, loss = self.columns[places], metrics.loss[:ahead, places]
-                    self.record.add(done, columns, loss, metrics.accuracy[:ahead, places])
-                    done += ahead
-                    networks = len(self.columns)
-                    if done == look:
-                        if look in self.record.evaluations:
-                            correct, _ = self._evaluate(rows[1], rows[2])
-                            accuracy = correct[places] / validation
-                            self.record.evaluate(look, columns, accuracy)
-                        self._note_diverged()
-                        if look in self.record.evaluations:
-                            losses = dict(zip(columns.tolist(), loss[-1].tolist(), strict=True))
-                            self._stop(look, losses, on_evaluation, ids)
-                        if self._compact(rows):
-                            pace.begin()
-                    interrupted = _interrupts(on_steps, ahead, networks)
-                    if done < self.record.end or interrupted:
-                        save(self, interrupted)
-                    if interrupted:
-                        raise KeyboardInterrupt
-                if not len(self.running):
-                    break  # nothing is left to train
-            self._settle(rows)
+        pace, done = Pace(SECONDS_PER_CALL), self.step
+        for look in self._looks():
+            while done < look:
+                steps, networks = min(pace.steps, look - done), len(self.columns)
+                # JAX's settings are of this block alone: what runs between two of them has its own.
+                with numerics(self.program.structure.precision):
+                    losses = self._advance(done, steps, pace)
+                    done += steps
+                    if done == look and self._look(look, losses, on_evaluation, ids):
+                        pace.begin()
+                yield Advance(steps, networks)
+            if not len(self.running):
+                break  # nothing is left to train
+        with numerics(self.program.structure.precision):
+            self._note_diverged()
+            there = [int(k) for k in self.columns if k >= 0 and self.ended["diverged_at"][k] < 0]
+            if there:
+                self._measure_train(there)
+
+    def _look(
+        self,
+        step: int,
+        losses: np.ndarray,
+        on_evaluation: Callable[[Evaluation], Iterable[int] | None] | None,
+        ids: Sequence[int],
+    ) -> bool:
+        """Note how the networks are, end those that are to end, and leave out what has ended."""
+        evaluated = step in self.record.evaluations
+        slots = np.flatnonzero(self.columns >= 0)
+        columns = self.columns[slots]
+        if evaluated:
+            begin, count = self.data.train, self.data.validation
+            correct, _ = self._evaluate(begin, begin + count)
+            self.record.evaluate(step, columns, correct[slots] / count)
+        self._note_diverged()
+        if evaluated:
+            last = dict(zip(columns.tolist(), losses.tolist(), strict=True))
+            self._stop(step, last, on_evaluation, ids)
+        return self._compact()
 
     def _looks(self) -> list[int]:
         early = self.schedule.steps // EARLY_LOOK
@@ -293,33 +277,35 @@ class Stack:
             looks.add(early)
         return sorted(look for look in looks if look > self.step)
 
-    def _advance(self, ahead: int, pace: "Pace") -> Any:
+    def _advance(self, done: int, steps: int, pace: Pace) -> np.ndarray:
+        """Make so many updates in one call, and record them; return the last losses."""
         start = time.perf_counter()
-        self.state, metrics = self.program.advance(
+        self.state, metrics = self.current.advance(
             self.state,
-            self._numbers,
+            self._hyperparameters,
             self._seed,
             self.data.device,
-            jnp.int32(self.data.train),
-            jnp.int32(ahead),
-            jnp.int32(self.schedule.steps),
+            Counts.of(self.data.train, steps, self.schedule.steps),
         )
         metrics = jax.device_get(metrics)
-        pace.took(ahead, time.perf_counter() - start)
-        return metrics
+        pace.took(steps, time.perf_counter() - start)
+        slots = np.flatnonzero(self.columns >= 0)
+        loss, accuracy = metrics.loss[:steps, slots], metrics.accuracy[:steps, slots]
+        self.record.add(done, self.columns[slots], loss, accuracy)
+        return loss[-1]
 
     def _evaluate(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        correct, finite = self.program.evaluate(
-            self.state, self._numbers, self.data.device, jnp.int32(start), jnp.int32(stop)
+        correct, finite = self.current.evaluate(
+            self.state, self._hyperparameters, self.data.device, jnp.int32(start), jnp.int32(stop)
         )
         return np.asarray(correct), np.asarray(finite)
 
     def _note_diverged(self) -> None:
-        places = np.flatnonzero(self.columns >= 0)
-        columns = self.columns[places]
-        at = np.asarray(self.state.members.diverged_at)[places]
+        slots = np.flatnonzero(self.columns >= 0)
+        columns = self.columns[slots]
+        at = np.asarray(self.state.members.diverged_at)[slots]
         self.ended["diverged_at"][columns] = at
-        self.ended["loss"][columns] = np.asarray(self.state.members.loss)[places]
+        self.ended["loss"][columns] = np.asarray(self.state.members.loss)[slots]
 
     def _stop(
         self,
@@ -356,26 +342,24 @@ class Stack:
             frozen = members._replace(stopped=members.stopped | jnp.asarray(over))
             self.state = self._placed((self.state.step, frozen))
 
-    def _compact(self, rows: tuple[int, int, int]) -> bool:
-        """Leave out what has ended, if the rest fits into half the places and that is worth it.
+    def _compact(self) -> bool:
+        """Leave out what has ended, if the rest fits into half the slots and that is worth it.
 
         What decides is the same in every run: no clock.
         """
         left, size = self.running, len(self.columns)
         smaller = fitting_size(len(left), size, self.flops_per_step * (self.record.end - self.step))
-        smaller = fill(smaller, max(1, len(self.data.devices)))
+        smaller = fill(smaller, self.data.devices)
         if smaller >= size or not len(left):
             return False
         leaving = [int(k) for k in self.columns if k >= 0 and self.ended["stopped_at"][k] >= 0]
         if leaving:
-            self._measure_train(rows, leaving)
+            self._measure_train(leaving)
             members = jax.device_get(self.state.members)
             for k in leaving:
-                self.departed[int(k)] = take_member(
-                    members, int(np.flatnonzero(self.columns == k)[0])
-                )
-        places = [int(np.flatnonzero(self.columns == k)[0]) for k in left]
-        filled = jnp.asarray([*places, *[places[-1]] * (smaller - len(places))])
+                self.departed[k] = take_member(members, self._slot(k))
+        slots = [self._slot(k) for k in left]
+        filled = jnp.asarray([*slots, *[slots[-1]] * (smaller - len(slots))])
         axes = config_axes(self.state.members)
         members = jax.tree.map(
             lambda leaf, axis: jnp.take(leaf, filled, axis=axis), self.state.members, axes
@@ -385,20 +369,14 @@ class Stack:
         self._fill()
         return True
 
-    def _measure_train(self, rows: tuple[int, int, int], columns: Iterable[int]) -> None:
-        correct, finite = self._evaluate(rows[0], rows[1])
+    def _measure_train(self, columns: Iterable[int]) -> None:
+        correct, finite = self._evaluate(0, self.data.train)
         for k in columns:
-            place = self._place(k)
-            self.ended["train_accuracy"][k] = correct[place] / self.data.train
-            if not finite[place] and self.ended["diverged_at"][k] < 0:
+            slot = self._slot(k)
+            self.ended["train_accuracy"][k] = correct[slot] / self.data.train
+            if not finite[slot] and self.ended["diverged_at"][k] < 0:
                 # The last update broke it: no later loss could tell.
                 self.ended["diverged_at"][k] = self.step
-
-    def _settle(self, rows: tuple[int, int, int]) -> None:
-        self._note_diverged()
-        here = [int(k) for k in self.columns if k >= 0 and self.ended["diverged_at"][k] < 0]
-        if here:
-            self._measure_train(rows, here)
 
     def outcomes(self) -> list[Outcome]:
         """Return what became of each column; to ask once `train` is done."""
@@ -426,16 +404,16 @@ class Stack:
         """Return one network as NumPy arrays of its true widths."""
         if column in self.departed:
             return self._cropped(self.departed[column], column)
-        member = take_member(self.state.members, self._place(column))
+        member = take_member(self.state.members, self._slot(column))
         return self._cropped(jax.device_get(member), column)
 
-    def _place(self, column: int) -> int:
+    def _slot(self, column: int) -> int:
         return int(np.flatnonzero(self.columns == column)[0])
 
     def _cropped(self, member: Member, column: int) -> Member:
-        if not self.structure.padded:
+        if not self.program.layout.padded:
             return member
-        return crop(member, member_shape(self.configurations[column], self.data))
+        return crop(member, member_shape(self.configurations[column], self.data.shapes))
 
     def saved(self, column: int) -> Saved:
         """Return one network to go on with; to ask once `train` is done."""
@@ -454,21 +432,11 @@ def _ended(networks: int) -> dict[str, np.ndarray]:
     }
 
 
-def member_shape(configuration: Configuration, data: PreparedData) -> Member:
+def member_shape(configuration: Configuration, shapes: Shapes) -> Member:
     """Return shapes and dtypes of one network in training."""
-    structure = configuration.structure
-    program = make_train(structure, data.input_shape, data.classes)
-    with numerics(structure.precision):
-        one = jnp.zeros(1, parameter_dtype(structure))
+    program = Program(configuration.structure, shapes)
+    with numerics(configuration.structure.precision):
         return jax.eval_shape(
-            lambda numbers: take_member(program.init(numbers, jnp.uint32(0)).members, 0),
-            dict.fromkeys(configuration.numbers, one),
+            lambda given: take_member(program.init(given, jnp.uint32(0)).members, 0),
+            Hyperparameters.shapes(configuration.structure, networks=(1,)),
         )
-
-
-def _interrupts(on_steps: Callable[[int, int], None], count: int, networks: int) -> bool:
-    try:
-        on_steps(count, networks)
-    except KeyboardInterrupt:
-        return True
-    return False

@@ -5,25 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnet.configuration import Configuration, Structure
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.stack import Saved, Stack
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Configuration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """Configurations of one program, to train to step `until` in `size` places.
+    """Configurations to train in a program to step `until`: anew, or on from `saved`."""
 
-    They begin anew, or go on from `saved`. The places are divided among so many `devices`.
-    """
-
-    structure: Structure
-    shared: bool
+    program: Program
     configurations: tuple[Configuration, ...]
     schedule: Schedule
-    size: int
-    devices: int
     until: int
     saved: tuple[Saved, ...] = ()
 
@@ -31,13 +26,10 @@ class Task:
     def of(cls, stack: Stack) -> "Task":
         """Return the task that a stack is at."""
         return cls(
-            stack.structure,
-            stack.shared,
-            tuple(stack.configurations),
-            stack.schedule,
-            stack.size,
-            max(1, len(stack.data.devices)),
-            stack.record.end,
+            program=stack.program,
+            configurations=tuple(stack.configurations),
+            schedule=stack.schedule,
+            until=stack.record.end,
         )
 
     def start(
@@ -49,24 +41,22 @@ class Task:
 
         `data(n)` gives the data on n devices.
         """
+        devices = self.program.layout.devices
         if tensors is None:
             return Stack.start(
-                self.structure,
+                self.program,
                 self.configurations,
-                data(self.devices),
+                data(devices),
                 self.schedule,
-                size=self.size,
-                shared=self.shared,
                 until=self.until,
                 saved=self.saved,
             )
-        divisible = len(tensors["columns"]) % self.devices == 0
+        if len(tensors["columns"]) % devices:
+            devices = 1
         return Stack.restored(
-            self.structure,
+            self.program.with_layout(devices=devices),
             self.configurations,
-            data(self.devices if divisible else 1),
+            data(devices),
             self.schedule,
-            shared=self.shared,
-            size=self.size,
             tensors=tensors,
         )

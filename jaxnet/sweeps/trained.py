@@ -8,18 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnet.configuration import Configuration
 from jaxnet.data import DataSet, Preprocessing
 from jaxnet.errors import DataError, RunFolderError
-from jaxnet.network import CustomNetwork, Network
-from jaxnet.numerics import numerics
 from jaxnet.sweeps.identity import settings_of
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome
 from jaxnet.sweeps.stack import Saved, member_shape
 from jaxnet.sweeps.trees import like_tree, named_leaves
 from jaxnet.tensors import read_tensors
-from jaxnet.training import Member
+from jaxnet.training.network import CustomNetwork, Network
+from jaxnet.training.numerics import numerics
+from jaxnet.training.settings import Configuration
+from jaxnet.training.step import Member
 
 AnyNetwork = Network | CustomNetwork
 
@@ -75,7 +75,7 @@ def saved_step(path: Path) -> int:
 def load_saved(path: Path, configuration: Configuration, data: PreparedData) -> Saved:
     """Return the network of a file as it was when its training ended."""
     tensors, _ = read_tensors(path)
-    shape = member_shape(configuration, data)
+    shape = member_shape(configuration, data.shapes)
     try:
         with numerics(configuration.structure.precision):
             member = Member(

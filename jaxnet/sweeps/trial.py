@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
+from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.run import run_job
@@ -41,7 +42,7 @@ def try_job(
     short = dataclasses.replace(job, steps=steps, halving=None, patience=None, evaluations=1)
     rows = run_job(short, data, memory=memory, devices=devices).rows
     flops = {
-        i: group.flops_per_step
+        i: program_flops(group.program) / group.program.layout.size
         for group in plan.groups
         for chunk in group.chunks
         for i in chunk.ids

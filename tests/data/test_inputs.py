@@ -9,7 +9,7 @@ import jaxnet
 from jaxnet.cli import main
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
-from jaxnet.network import Network
+from jaxnet.training.network import Network
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 6, 5, 3)).astype(np.uint8)

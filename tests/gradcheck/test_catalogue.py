@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxnet import compose, layers, losses
-from jaxnet.configuration import NORMS
 from jaxnet.gradcheck.catalogue import DTYPES, catalogue, updates, without_row
 from jaxnet.optimizers import OPTIMIZERS, OptimizerRule
+from jaxnet.training.settings import NORMS
 
 
 @pytest.fixture(scope="module")

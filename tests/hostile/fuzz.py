@@ -35,7 +35,6 @@ from jaxnet.data import DataSet, cifar10, fashion_mnist
 from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
-from jaxnet.network import CustomNetwork, Network
 from jaxnet.report.content import content
 from jaxnet.report.recorded import read_run
 from jaxnet.sweeps import checkpoint, pictures
@@ -48,6 +47,7 @@ from jaxnet.sweeps.planning import plan_job
 from jaxnet.sweeps.run import Run, kept_network
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
+from jaxnet.training.network import CustomNetwork, Network
 
 SECONDS = 10.0  # of work, for one file of some kilobytes
 WAITING = 60.0  # in all: of a machine that does other work, too

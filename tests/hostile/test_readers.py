@@ -28,11 +28,11 @@ from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.data.pickled import read_pickle
 from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
-from jaxnet.network import Network
 from jaxnet.sweeps.checkpoint import Kept
 from jaxnet.sweeps.job import Job, read_job
 from jaxnet.sweeps.run import Run
 from jaxnet.sweeps.store import Store, read_store
+from jaxnet.training.network import Network
 
 FUZZ = Path(__file__).with_name("fuzz.py")
 MUTANTS = int(os.environ.get("JAXNET_FUZZ", "100"))

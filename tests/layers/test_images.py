@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxnet import layers
-from jaxnet.augmentation import augment
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers import correlation
+from jaxnet.training.augmentation import augment
 
 RNG = np.random.default_rng(0)
 

@@ -16,8 +16,8 @@ from jaxnet.layers.products import (
     transposed_product,
 )
 from jaxnet.models import fully_connected, loss_and_grad
-from jaxnet.numerics import numerics
 from jaxnet.sweeps import grid
+from jaxnet.training.numerics import numerics
 
 ROWS, INNER, COLUMNS = 33, 300, 40
 FORMS = {"a·b": (product, "ij,jk->ik"), "aᵀ·b": (transposed_product, "ji,jk->ik")}

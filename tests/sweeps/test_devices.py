@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet import ConfigurationError, configure, training
+from jaxnet import ConfigurationError, configure
 from jaxnet.data import DataSet
-from jaxnet.stacking import over_devices, place
 from jaxnet.sweeps import fusion, grid, plan, sweep
 from jaxnet.sweeps.checkpoint import find_kept
 from jaxnet.sweeps.devices import fill, find_devices
@@ -20,7 +19,9 @@ from jaxnet.sweeps.prepared import prepare
 from jaxnet.sweeps.record import evaluation_steps
 from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.stack import Stack
-from jaxnet.training import make_train
+from jaxnet.training import program as training
+from jaxnet.training.layout import over_devices, place
+from jaxnet.training.program import make_train
 
 STEPS = 30
 RATES = [3e-1, 1e-1, 1e9, 1e-2, 1e-3]  # five, one of which diverges: not a multiple of 2 or 3

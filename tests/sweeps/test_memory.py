@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnet.configuration import configure
 from jaxnet.sweeps import fusion, grid, plan, sweep
 from jaxnet.sweeps.cost import compiled_bytes
 from jaxnet.sweeps.stack import Stack
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.settings import configure
+from jaxnet.training.step import DeviceData
 
 cost_module = importlib.import_module("jaxnet.sweeps.cost")
 SHAPE, CLASSES, STEPS = (12,), 3, 20

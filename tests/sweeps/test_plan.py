@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
 from jaxnet.sweeps import Halving, find_preset, fusion, grid, plan, sweep
@@ -20,6 +19,7 @@ from jaxnet.sweeps.cost import memory_budget, network_bytes, step_flops
 from jaxnet.sweeps.plan import Capacity, make_plan
 from jaxnet.sweeps.prepared import method_of
 from jaxnet.sweeps.stack import Stack
+from jaxnet.training.settings import configure
 
 plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
 FEATURES, CLASSES = 12, 3

@@ -12,7 +12,6 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxnet.configuration import configure
 from jaxnet.errors import ConfigurationError
 from jaxnet.intervals import mean_interval, proportion_interval, welch_interval
 from jaxnet.sweeps.record import NO_HISTORY, Outcome
@@ -25,6 +24,7 @@ from jaxnet.sweeps.replicates import (
     write_replicates_csv,
 )
 from jaxnet.sweeps.rows import Row, rank
+from jaxnet.training.settings import configure
 
 NAN = math.nan
 DIVERGED = None

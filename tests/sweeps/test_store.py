@@ -13,10 +13,10 @@ import sys
 import numpy as np
 import pytest
 
-from jaxnet.configuration import configure
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.record import History, Outcome
 from jaxnet.sweeps.store import Result, RowId, Store, read_store
+from jaxnet.training.settings import configure
 
 NAN = math.nan
 

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from jaxnet import models
-from jaxnet.configuration import NORMS
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text, trees
 from jaxnet.gradcheck.check import check_grads
 from jaxnet.gradcheck.report import Report
 from jaxnet.layers.layer import Layer, Shape
+from jaxnet.training.settings import NORMS
 
 
 class _Net(NamedTuple):

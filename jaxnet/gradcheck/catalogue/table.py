@@ -7,7 +7,6 @@ strengths) trace to one program, so that its compiled code serves them all.
 from collections.abc import Sequence
 
 from jaxnet import layers, losses
-from jaxnet.configuration import NORMS
 from jaxnet.gradcheck.catalogue.compositions import composition_rows
 from jaxnet.gradcheck.catalogue.layers import layer_rows
 from jaxnet.gradcheck.catalogue.losses import loss_rows
@@ -15,6 +14,7 @@ from jaxnet.gradcheck.catalogue.networks import network_rows
 from jaxnet.gradcheck.catalogue.row import Row
 from jaxnet.gradcheck.catalogue.updates import update_rows
 from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.training.settings import NORMS
 
 _COMBINATORS = ("serial", "residual", "concat", "identity", "as_custom_vjp", "as_function")
 

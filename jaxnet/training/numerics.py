@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.configuration import Structure
 from jaxnet.layers.products import MIXED
+from jaxnet.training.settings import Net
 from jaxnet.values.identified import Identified, traced_for
 
 # Each has a context manager of its name in `jax`. The first decide what is drawn, the others
@@ -107,6 +107,6 @@ def _is_harmless(flag: str) -> bool:
     return flag.startswith(("--xla_dump", "--xla_force_host_platform_device_count"))
 
 
-def parameter_dtype(structure: Structure) -> Any:
+def parameter_dtype(net: Net) -> Any:
     """Return the dtype of weights, sums and losses."""
-    return jnp.float64 if structure.precision == "float64" else jnp.float32
+    return jnp.float64 if net.precision == "float64" else jnp.float32

@@ -8,24 +8,45 @@ against 238 GFLOP/s for the whole training step. Optimizer state of the shape of
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
+from jax.experimental.layout import Layout as MemoryOrder
+from jax.experimental.layout import with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.products import networks_side_by_side
 
-Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
-
 SHARED_INPUT = ("affine_1", "w")
 
 NETWORKS = "networks"
 """The name of the configuration axis within the function of one network, side by side."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How K networks of one structure lie side by side.
+
+    The networks take `size` slots, divided among the first so many `devices` of the process.
+    `padded`: hidden layers are held wider than they are, filled up with zeros, so that several
+    widths train in one program. `blocks`: how many blocks the hidden layers are cut into (see
+    `jaxnet.training.blocks`); 0 leaves them whole. `shared`: all networks have one seed, and see
+    the same minibatches.
+    """
+
+    size: int = 1
+    padded: bool = False
+    blocks: int = 0
+    shared: bool = True
+    devices: int = 1
+
+
+ALONE = Layout()
 
 
 def config_axes(stack: Any) -> Any:
@@ -58,7 +79,7 @@ def in_memory_order(stack: Any) -> Any:
         return stack
 
     def order(leaf, axis):
-        written = Layout(major_to_minor=tuple(range(leaf.ndim)))
+        written = MemoryOrder(major_to_minor=tuple(range(leaf.ndim)))
         return leaf if axis == 0 else with_layout_constraint(leaf, written)
 
     return jax.tree.map(order, stack, config_axes(stack))
@@ -119,7 +140,7 @@ def _moved(tree: Any, axes: Any, to: int | None = None) -> Any:
 
 
 def over_devices(
-    function: Callable[..., Any], devices: Devices, in_axes: Any, out_axes: Any
+    function: Callable[..., Any], devices: int, in_axes: Any, out_axes: Any
 ) -> Callable[..., Any]:
     """Return the function of K networks with K / D of them on each of D devices.
 
@@ -127,7 +148,7 @@ def over_devices(
     nothing is communicated. The axes are the configuration axes of arguments and results, an axis
     or a tree of axes each; None: the same on every device. K is a multiple of D.
     """
-    if len(devices) < 2:
+    if devices < 2:
         return function
     return jax.shard_map(
         function,
@@ -146,16 +167,16 @@ def _spec(axis: int | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "config")
 
 
-def _mesh(devices: Devices) -> Mesh:
-    return Mesh(np.asarray(devices), ("config",))
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()[:devices]), ("config",))
 
 
-def place(tree: Any, devices: Devices, axes: Any = None) -> Any:
-    """Return the arrays on these devices, divided along `axes` as `over_devices` has them.
+def put_on(devices: int, tree: Any, axes: Any = None) -> Any:
+    """Return the arrays on the first so many devices, divided along `axes` as `over_devices` has.
 
     With axes None every device has all of it. Fewer than two devices: as they are, on the first.
     """
-    if len(devices) < 2:
+    if devices < 2:
         return jax.tree.map(jnp.asarray, tree)
     specs = jax.tree.broadcast(_specs(axes), tree)
     mesh = _mesh(devices)

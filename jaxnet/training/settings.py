@@ -12,17 +12,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from optax import GradientTransformation
 
 from jaxnet.checks import held, number, one_of, shown, whole
-from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES
+from jaxnet.training.model import Model
 from jaxnet.values.identified import Identified, Identities, plain
 from jaxnet.values.label import label
 from jaxnet.values.named import Named
@@ -35,22 +35,31 @@ BACKWARDS = ("manual", "autodiff")
 SAMPLINGS = ("with_replacement", "shuffled")
 
 
+class Shapes(NamedTuple):
+    """What goes into a network and comes out of it: the shape of one input, and how many classes.
+
+    `input` is (features,), or (height, width, channels) of a net that takes images.
+    """
+
+    input: tuple[int, ...]
+    classes: int
+
+    @property
+    def features(self) -> int:
+        """The numbers in one input."""
+        return math.prod(self.input)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Structure:
-    """What decides the compiled program. Hashable; a change in any field is another program.
+class Net:
+    """The part of a structure that decides what a network computes, whatever trains it.
 
     `hidden` lists the widths of the hidden layers: `(50,)` is the two-layer net, `()` the linear
-    classifier. `optimizer` is a name, or what the user handed in: an optax optimizer, or a function
-    `(learning_rate, numbers) -> optax.GradientTransformation` that is given the rate of the step
-    and all numbers as 0-d arrays.
-    `architecture` "inception_resnet" is a net for images of which `hidden` and `activation` are no
-    part. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the tensor
-    cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded to
-    bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `sampling`:
-    minibatches "with_replacement", each image drawn from all of them, or "shuffled", every image
-    once an epoch. `model` is a user's own `Model`, in place of the network that the settings from
-    `architecture` to `init` describe. What the user handed in stands here with its fingerprint, so
-    that a function is another when what it closes over has changed.
+    classifier. `architecture` "inception_resnet" is a net for images, which has no `hidden` and
+    no `activation`. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the
+    tensor cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded
+    to bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `model`
+    is a user's own `Model`, in place of the network that the other settings describe.
     """
 
     model: Identified | None = None
@@ -61,22 +70,8 @@ class Structure:
     activation: str = "relu"
     norm: str = "none"
     uses_dropout: bool = False  # derived from the dropout rate; not a setting
-    uses_clipping: bool = False  # derived from clip_norm; not a setting
-    uses_augmentation: bool = False  # derived from flip and shift; not a setting
-    padded: bool = False  # hidden layers held wider than they are; not a setting
-    pieces: int = 0  # that the hidden layers of a program are cut into, if any; not a setting
-    loss: str = "softmax"
-    l2_convention: str = "half"
     init: str = "he"
-    optimizer: str | Identified = "sgd"
-    schedule: str = "constant"
-    batch_size: int = 200
-    sampling: str = "with_replacement"
-    preprocessing: str = "standardize"
-    components: int | None = None  # of PCA: how many, or
-    variance: float | None = None  # the share of the variance that they keep
     precision: str = "float32"
-    backward: str = "manual"
 
     @property
     def takes_images(self) -> bool:
@@ -91,19 +86,59 @@ class Structure:
     @property
     def handed_in(self) -> dict[str, Identified]:
         """The user's own objects by the name of the setting that they are."""
-        found = {"optimizer": self.optimizer, "model": self.model, **dict(self.arguments)}
+        found = {"model": self.model, **dict(self.arguments)}
         return {name: one for name, one in found.items() if isinstance(one, Identified)}
+
+    @property
+    def static_arguments(self) -> dict[str, Any]:
+        """The static arguments of the model, as its functions take them."""
+        return {name: one.value for name, one in self.arguments}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure(Net):
+    """A net and the rule that trains it: all that decides the compiled step. Hashable.
+
+    `optimizer` is a name, or what the user handed in: an optax optimizer, or a function
+    `(learning_rate, numbers) -> optax.GradientTransformation` that is given the rate of the step
+    and all hyperparameters as 0-d arrays. `sampling`: minibatches "with_replacement", each image
+    drawn from all of them, or "shuffled", every image once an epoch. What the user handed in
+    stands here with its fingerprint, so that a function is another when what it closes over has
+    changed.
+    """
+
+    uses_clipping: bool = False  # derived from clip_norm; not a setting
+    uses_augmentation: bool = False  # derived from flip and shift; not a setting
+    hyperparameter_names: tuple[str, ...] = ()  # derived from all of this; not a setting
+    loss: str = "softmax"
+    l2_convention: str = "half"
+    optimizer: str | Identified = "sgd"
+    schedule: str = "constant"
+    batch_size: int = 200
+    sampling: str = "with_replacement"
+    preprocessing: str = "standardize"
+    components: int | None = None  # of PCA: how many, or
+    variance: float | None = None  # the share of the variance that they keep
+    backward: str = "manual"
+
+    @property
+    def net(self) -> Net:
+        """The net alone: structures that differ in how they are trained share it."""
+        return Net(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Net)})
+
+    @property
+    def handed_in(self) -> dict[str, Identified]:
+        """The user's own objects by the name of the setting that they are."""
+        found = super().handed_in
+        return found | (
+            {"optimizer": self.optimizer} if isinstance(self.optimizer, Identified) else {}
+        )
 
     @property
     def has_ready_optimizer(self) -> bool:
         """Whether the optimizer is a ready one of optax, which reads no hyperparameter of a run."""
         rule = self.optimizer
         return isinstance(rule, Identified) and isinstance(rule.value, GradientTransformation)
-
-    @property
-    def static_arguments(self) -> dict[str, Any]:
-        """The static arguments of the model, as its functions take them."""
-        return {name: one.value for name, one in self.arguments}
 
 
 # Architecture -> the numbers that it alone has.
@@ -144,7 +179,9 @@ OWN_SETTINGS = (
     *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
     *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
 )
-DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "pieces", "arguments")
+DERIVED = (
+    *("arguments", "uses_dropout", "uses_clipping", "uses_augmentation", "hyperparameter_names"),
+)
 
 MOST_LAYERS = 1000
 MOST_ROWS = 2**31 - 1  # rows, columns and steps are counted in int32
@@ -281,6 +318,7 @@ def configured(settings: Mapping[str, Any], identities: Identities) -> Configura
         ),
     )
     numbers |= {name: value for name, value in arguments.items() if isinstance(value, float)}
+    structure = dataclasses.replace(structure, hyperparameter_names=tuple(numbers))
     return Configuration(structure, numbers, seed)
 
 

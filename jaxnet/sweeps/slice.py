@@ -1,7 +1,7 @@
-"""A leg of training in a process that knows nothing: values and arrays in, values and arrays out.
+"""One time slice of training in a stateless worker: values and arrays in, values and arrays out.
 
 What a worker of `jaxnet.sweeps.on_ray` runs. Where a run is cut into calls changes no bit of it
-(see `jaxnet.training`), so neither does it where the legs begin and end, and on which machine.
+(see `jaxnet.training.step`), so neither does it where slices begin and end, or on which machine.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError
-from jaxnet.numerics import pinned_flags
 from jaxnet.sweeps.devices import cpu_devices, find_devices
 from jaxnet.sweeps.folder import versions
 from jaxnet.sweeps.prepared import HostData, PreparedData
 from jaxnet.sweeps.task import Task
+from jaxnet.training.numerics import pinned_flags
+from jaxnet.training.settings import Structure
 
 Arrays = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How a leg is run: for about so many seconds, on so many cores or GPUs, by which versions.
+    """How a slice is run: for about so many seconds, on so many cores or GPUs, by which versions.
 
     `memory`: bytes that it may take beyond what the process has, or None. `program` and `data` name
     the structure and the preprocessed data, each the same in all tasks of a run.
@@ -43,10 +43,11 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of a leg: "done", "going" (its time was over), "too large" or "unusable".
+class SliceResult:
+    """What became of a slice: "done", "going" (its time was over), "too large" or "unusable".
 
-    `step` is how far the networks are, `work` the products that the leg made, `seconds` its time.
+    `step` is how far the networks are, `work` the floating-point operations in the slice's matrix
+    products, `seconds` its time.
     """
 
     state: str
@@ -57,50 +58,42 @@ class Report:
 
 
 @pinned_flags()
-def run_leg(
+def run_slice(
     task: Task, data: HostData, pixels: Arrays, terms: Terms, tensors: Arrays | None
-) -> tuple[Report, dict[str, np.ndarray]]:
-    """Train until the task is done or the time is over; return the report and the stack's tensors.
+) -> tuple[SliceResult, dict[str, np.ndarray]]:
+    """Train until the task is done or the time is over; return the result and the stack's tensors.
 
-    `data` are without their images and labels, which are `pixels`: they come once for all tasks.
+    `data` come without their images and labels, which are `pixels`: they come once for all tasks.
     """
     _set_up(terms)
-    task = replace(task, structure=_structures.setdefault(terms.program, task.structure))
-    calls, work, started = 0, 0.0, time.monotonic()
+    structure = _structures.setdefault(terms.program, task.program.structure)
+    task = replace(task, program=replace(task.program, structure=structure))
+    work, started, state = 0.0, time.monotonic(), "done"
 
-    def on_steps(count: int, networks: int) -> None:
-        nonlocal calls, work
-        calls += 1
-        if calls == 1:  # of what the legs before have done
-            return
-        work += count * networks * stack.flops_per_step
-        if time.monotonic() - started > terms.seconds:
-            raise KeyboardInterrupt  # the way out of a stack at which it is whole
-
-    def place(devices: int) -> PreparedData:
+    def on(devices: int) -> PreparedData:
         return _on_device(replace(data, **pixels), terms.data, devices)
 
     try:
         with _limited(terms.memory):
             try:
-                stack = task.start(place, tensors)
+                stack = task.start(on, tensors)
             except (KeyError, ValueError) as error:
                 if tensors is None:
                     raise
-                return Report("unusable", text=str(error)), {}
-            try:
-                stack.train(on_steps)
-                state = "done"
-            except KeyboardInterrupt:
-                state = "going"
+                return SliceResult("unusable", text=str(error)), {}
+            for advance in stack.train():
+                work += advance.steps * advance.slots * stack.flops_per_step
+                if time.monotonic() - started > terms.seconds:
+                    state = "going"
+                    break
             seconds = time.monotonic() - started
-            return Report(state, stack.step, work, seconds), stack.tensors()
+            return SliceResult(state, stack.step, work, seconds), stack.tensors()
     except MemoryError as error:
-        return Report("too large", text=f"MemoryError: {error}"), {}
+        return SliceResult("too large", text=f"MemoryError: {error}"), {}
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return Report("too large", text=str(error).splitlines()[0]), {}
+        return SliceResult("too large", text=str(error).splitlines()[0]), {}
 
 
 def accelerator_memory() -> float:
@@ -139,7 +132,7 @@ def _on_device(data: HostData, name: str, devices: int) -> PreparedData:
         _data.clear()
         _data[name, 1] = data.to_device()
     if (name, devices) not in _data:
-        _data[name, devices] = _data[name, 1].on(find_devices(devices))
+        _data[name, devices] = _data[name, 1].on(len(find_devices(devices)))
     return _data[name, devices]
 
 
