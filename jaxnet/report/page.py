@@ -11,11 +11,11 @@ from pathlib import Path
 
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.files import write_whole
+from jaxnet.host.texts import to_json
 from jaxnet.report.content import content
 from jaxnet.report.recorded import read_run
 from jaxnet.signatures import checked
 from jaxnet.sweeps.rows import Row
-from jaxnet.texts import to_json
 
 REPORT = "report.html"
 

@@ -26,6 +26,7 @@ import jax
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.files import PARTIAL, write_whole
+from jaxnet.host.texts import parse_json, read_text, to_json
 from jaxnet.numerics import compiler_flags
 from jaxnet.sweeps.extension import AnotherRun, check_ends, check_same, check_search, ids_of
 from jaxnet.sweeps.identity import identify
@@ -36,7 +37,6 @@ from jaxnet.sweeps.results import NETWORKS, SweepResult
 from jaxnet.sweeps.rowids import record, with_results
 from jaxnet.sweeps.rows import write_csv
 from jaxnet.sweeps.store import Store, read_store
-from jaxnet.texts import parse_json, read_text, to_json
 
 CONFIG = "config.json"
 DATABASE = "sweep.db"
