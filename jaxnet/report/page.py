@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxnet.errors import ConfigurationError, RunFolderError
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
 from jaxnet.host.texts import to_json
 from jaxnet.report.content import content
 from jaxnet.report.recorded import read_run

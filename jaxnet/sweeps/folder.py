@@ -25,7 +25,7 @@ import jax
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.files import PARTIAL, write_whole
+from jaxnet.host.files import PARTIAL, write_whole
 from jaxnet.host.texts import parse_json, read_text, to_json
 from jaxnet.numerics import compiler_flags
 from jaxnet.sweeps.extension import AnotherRun, check_ends, check_same, check_search, ids_of

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from jaxnet.configuration import Configuration
-from jaxnet.files import remove_partial
+from jaxnet.host.files import remove_partial
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept, find_kept, restore
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.results import NETWORKS
