@@ -17,13 +17,13 @@ from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.data.inputs import as_inputs
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
+from jaxnet.host.tensors import read_tensors, write_tensors
 from jaxnet.host.texts import parse_json, to_json
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics, users_code
 from jaxnet.signatures import checked
-from jaxnet.tensors import read_tensors, write_tensors
 from jaxnet.values.identified import Identities
 
 # What a description that is not one of ours gives rise to, here and in JAX.

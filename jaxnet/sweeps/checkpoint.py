@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.errors import DataError
+from jaxnet.host.tensors import read_metadata, read_tensors, write_tensors
 from jaxnet.host.texts import parse_json, to_json
 from jaxnet.pieces import pieces_of
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
-from jaxnet.tensors import read_metadata, read_tensors, write_tensors
 
 INTERVAL = 30.0  # seconds between two times that a stack in flight is kept
 PATTERN = "stack-*.safetensors"

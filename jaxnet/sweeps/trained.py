@@ -11,6 +11,7 @@ import numpy as np
 from jaxnet.configuration import Configuration
 from jaxnet.data import DataSet, Preprocessing
 from jaxnet.errors import DataError, RunFolderError
+from jaxnet.host.tensors import read_tensors
 from jaxnet.network import CustomNetwork, Network
 from jaxnet.numerics import numerics
 from jaxnet.sweeps.identity import settings_of
@@ -18,7 +19,6 @@ from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome
 from jaxnet.sweeps.stack import Saved, member_shape
 from jaxnet.sweeps.trees import like_tree, named_leaves
-from jaxnet.tensors import read_tensors
 from jaxnet.training import Member
 
 AnyNetwork = Network | CustomNetwork
