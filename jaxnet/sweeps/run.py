@@ -13,9 +13,9 @@ import numpy as np
 from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
+from jaxnet.host.progress import Bar, Reporter
 from jaxnet.network import Network
 from jaxnet.numerics import pinned_flags
-from jaxnet.progress import Bar, Reporter
 from jaxnet.signatures import checked
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_options

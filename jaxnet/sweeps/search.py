@@ -11,7 +11,7 @@ import numpy as np
 from jaxnet.checks import shown, whole
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.progress import Bar, Reporter
+from jaxnet.host.progress import Bar, Reporter
 from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_budget, check_keeping
 from jaxnet.sweeps.extension import AnotherRun
