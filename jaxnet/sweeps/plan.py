@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxnet.configuration import Configuration, Structure
+from jaxnet.host.terminal import printable
 from jaxnet.pieces import PIECE, pieces_of
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, stack_flops, step_flops
 from jaxnet.sweeps.devices import fill
@@ -29,7 +30,6 @@ from jaxnet.sweeps.fusion import (
 )
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
-from jaxnet.terminal import printable
 from jaxnet.values.identified import Identified, tell_apart
 
 
