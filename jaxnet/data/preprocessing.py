@@ -15,7 +15,7 @@ from jaxnet.data.moments import (
 )
 from jaxnet.data.scale import Scale
 from jaxnet.errors import ConfigurationError, DataError, unknown
-from jaxnet.memory import host_memory
+from jaxnet.host.memory import host_memory
 from jaxnet.signatures import checked
 
 METHODS = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
+from jaxnet.host.memory import host_memory
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.learner import build_model, width_name
-from jaxnet.memory import host_memory
 from jaxnet.numerics import numerics, parameter_dtype
 from jaxnet.pieces import piece_of, pieces_of
 from jaxnet.training import DeviceData, make_train
