@@ -13,6 +13,7 @@ import numpy as np
 from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
+from jaxnet.host.interrupt import Interrupt
 from jaxnet.host.progress import Bar, Reporter
 from jaxnet.network import Network
 from jaxnet.numerics import pinned_flags
@@ -26,7 +27,6 @@ from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
 from jaxnet.sweeps.identity import identify, shown
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper

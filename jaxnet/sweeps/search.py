@@ -11,12 +11,12 @@ import numpy as np
 from jaxnet.checks import shown, whole
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
+from jaxnet.host.interrupt import Interrupt
 from jaxnet.host.progress import Bar, Reporter
 from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_budget, check_keeping
 from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.folder import RunFolder
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.results import SweepResult

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from jaxnet.data import load
+from jaxnet.host.interrupt import Interrupt
 from jaxnet.sweeps import grid, sweep
 from jaxnet.sweeps.checkpoint import find_kept
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.store import Store
 
 
