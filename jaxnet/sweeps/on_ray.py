@@ -21,12 +21,12 @@ import numpy as np
 
 from jaxnet.configuration import Structure
 from jaxnet.errors import ConfigurationError, JaxnetError, WorkerError
+from jaxnet.host.log import LOG
 from jaxnet.sweeps.checkpoint import INTERVAL, Checkpoint
 from jaxnet.sweeps.cluster import Ray
 from jaxnet.sweeps.folder import versions
 from jaxnet.sweeps.here import Interrupted, Piece, Queue, divisible
 from jaxnet.sweeps.leg import Report, Terms, accelerator_memory, run_leg
-from jaxnet.sweeps.log import LOG
 from jaxnet.sweeps.plan import Capacity
 from jaxnet.sweeps.prepared import gather, method_of
 from jaxnet.sweeps.task import Task

@@ -14,6 +14,7 @@ from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.host.interrupt import Interrupt
+from jaxnet.host.log import LOG, logged
 from jaxnet.host.progress import Bar, Reporter
 from jaxnet.network import Network
 from jaxnet.numerics import pinned_flags
@@ -31,7 +32,6 @@ from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.log import LOG, logged
 from jaxnet.sweeps.meter import Meter
 from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Plan
