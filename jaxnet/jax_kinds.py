@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import PyTree, ScalarLike
 
-from jaxnet.checks import Unfit, take_number
+from jaxnet.arguments.checks import Unfit, take_number
 from jaxnet.signatures import Kind, take_numpy
 
 _MOST = float(np.finfo(np.float32).max)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, ScalarLike
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.signatures import checked
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import AbstractArray, jaxtyped
 
-from jaxnet.checks import Unfit, shown, take_flag, take_number, take_path, take_whole
+from jaxnet.arguments.checks import Unfit, shown, take_flag, take_number, take_path, take_whole
 from jaxnet.errors import ConfigurationError
 
 _NARROW = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # floats that NumPy does not call so

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnet.checks import LARGEST, shown, whole
+from jaxnet.arguments.checks import LARGEST, shown, whole
 from jaxnet.data.arrays import (
     as_array,
     as_images,

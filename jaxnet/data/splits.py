@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
-from jaxnet.checks import one_of, whole
+from jaxnet.arguments.checks import one_of, whole
 from jaxnet.errors import ConfigurationError
 
 SPLITS = ("stratified", "tail")

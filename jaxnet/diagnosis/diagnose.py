@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
 from jaxnet.data.splits import LabelShift
 from jaxnet.diagnosis.capacity import overfit, underfit
 from jaxnet.diagnosis.finding import Diagnosis, Finding, Observed

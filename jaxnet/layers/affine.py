@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
-from jaxnet.checks import one_of, whole
+from jaxnet.arguments.checks import one_of, whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.draws import by_rows
 from jaxnet.layers.first_units import first_units_forward

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
-from jaxnet.checks import one_of, whole
+from jaxnet.arguments.checks import one_of, whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.affine import INITIALIZERS
 from jaxnet.layers.correlation import correlate, correlate_inputs, correlate_weights

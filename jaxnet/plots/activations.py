@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, ORANGE, set_title
 from jaxnet.signatures import checked

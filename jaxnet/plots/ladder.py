@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.axis import as_numbers
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title

@@ -5,7 +5,7 @@ import os
 
 import jax
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.stacking import Devices
 

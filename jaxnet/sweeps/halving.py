@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.checks import number, whole
+from jaxnet.arguments.checks import number, whole
 from jaxnet.errors import ConfigurationError
 from jaxnet.signatures import checked
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxnet.checks import LARGEST, shown, whole
+from jaxnet.arguments.checks import LARGEST, shown, whole
 from jaxnet.configuration import Configuration, configured
 from jaxnet.data import DataSet, Splits
 from jaxnet.data.splits import LabelShift, check_split, label_shift

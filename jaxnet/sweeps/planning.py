@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxnet.checks import shown, whole
+from jaxnet.arguments.checks import shown, whole
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
 from jaxnet.host.interrupt import Interrupt

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.checks import LARGEST, number, shown, whole
+from jaxnet.arguments.checks import LARGEST, number, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.signatures import checked
 
