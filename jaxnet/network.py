@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Shaped
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.compose import Layer
 from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
@@ -23,7 +24,6 @@ from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics, users_code
-from jaxnet.signatures import checked
 from jaxnet.values.identified import Identities
 
 # What a description that is not one of ours gives rise to, here and in JAX.

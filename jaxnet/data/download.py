@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.sources import VARIABLE, Source, get, places, resolve, search
 from jaxnet.errors import DataError
-from jaxnet.signatures import checked
 
 RETRIES = 3
 TIMEOUT = 30.0  # seconds without a byte

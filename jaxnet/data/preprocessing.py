@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.moments import (
     chunks,
     decomposition_bytes,
@@ -16,7 +17,6 @@ from jaxnet.data.moments import (
 from jaxnet.data.scale import Scale
 from jaxnet.errors import ConfigurationError, DataError, unknown
 from jaxnet.host.memory import host_memory
-from jaxnet.signatures import checked
 
 METHODS = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
 ELEMENTWISE = ("none", "unit_range", "mean_image", "standardize")

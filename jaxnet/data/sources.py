@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import cifar10, fashion_mnist
 from jaxnet.data.dataset import DataSet
 from jaxnet.errors import ConfigurationError, DataError, unknown
-from jaxnet.signatures import checked
 
 VARIABLE = "JAXNET_DATA_DIR"
 _EMBEDDED = Path(__file__).parent / "embedded"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnet.arguments.checks import whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.splits import LabelShift
 from jaxnet.diagnosis.capacity import overfit, underfit
 from jaxnet.diagnosis.finding import Diagnosis, Finding, Observed
@@ -20,7 +21,6 @@ from jaxnet.diagnosis.noise import (
 )
 from jaxnet.diagnosis.rate import explosion, plateau, too_low, worse_than_chance
 from jaxnet.diagnosis.start import initial_loss
-from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.record import History
 from jaxnet.sweeps.replicates import Replicates

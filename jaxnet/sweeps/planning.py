@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from jaxnet.arguments.checks import whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.configuration import Configuration, Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
-from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_budget
 from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices

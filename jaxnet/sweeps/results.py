@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.configuration import Structure
 from jaxnet.data.splits import LabelShift
 from jaxnet.errors import RunFolderError
 from jaxnet.network import CustomNetwork, Network
-from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.rows import Row, rank, swept

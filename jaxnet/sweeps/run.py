@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
@@ -18,7 +19,6 @@ from jaxnet.host.log import LOG, logged
 from jaxnet.host.progress import Bar, Reporter
 from jaxnet.network import Network
 from jaxnet.numerics import pinned_flags
-from jaxnet.signatures import checked
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
 from jaxnet.sweeps.checks import check_job, check_options
 from jaxnet.sweeps.cluster import Ray, connected

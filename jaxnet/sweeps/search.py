@@ -9,11 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxnet.arguments.checks import shown, whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
 from jaxnet.host.interrupt import Interrupt
 from jaxnet.host.progress import Bar, Reporter
-from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_budget, check_keeping
 from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.folder import RunFolder

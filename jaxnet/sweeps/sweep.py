@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_job, check_options
 from jaxnet.sweeps.cluster import Ray
 from jaxnet.sweeps.folder import folder_beside
