@@ -114,7 +114,7 @@ def kind_of(hint: Any) -> Kind | None:
     if hint in _KINDS:  # Any, int, str, ...
         return _KINDS[hint]
     if "jax" in sys.modules:  # else no annotation names its types: data sets load without it
-        from jaxnet import jax_kinds
+        from jaxnet.arguments import jax_kinds
 
         if (kind := jax_kinds.kind_of(hint)) is not None:
             return kind
@@ -163,7 +163,7 @@ def _union(members: tuple[Any, ...]) -> Kind | None:
         members = tuple(member for member in members if member is not str)
     kinds: list[Kind] = []
     if complex in members:  # ScalarLike's: a union within a union is no longer one
-        from jaxnet.jax_kinds import SCALAR, scalars
+        from jaxnet.arguments.jax_kinds import SCALAR, scalars
 
         members = tuple(member for member in members if member not in scalars())
         kinds.append(SCALAR)
@@ -260,7 +260,7 @@ def _take_array(hint: Any, value: Any) -> Any:
     if hint.array_type is np.ndarray:
         value = take_numpy(value)
     elif isinstance(value, np.ndarray | np.generic):
-        from jaxnet.jax_kinds import on_device
+        from jaxnet.arguments.jax_kinds import on_device
 
         value = on_device(value)
     if not isinstance(value, hint):
