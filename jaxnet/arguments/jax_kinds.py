@@ -1,4 +1,4 @@
-"""What `jaxnet.arguments.signatures` takes for the annotations that only JAX has: numbers, dtypes, trees."""
+"""The kinds of the annotations that only JAX has: traced numbers, dtypes, arrays, trees."""
 
 import collections.abc
 import typing
@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import PyTree, ScalarLike
 
 from jaxnet.arguments.checks import Unfit, take_number
-from jaxnet.arguments.signatures import Kind, take_numpy
+from jaxnet.arguments.kinds import Kind, take_numpy
 
 _MOST = float(np.finfo(np.float32).max)
 

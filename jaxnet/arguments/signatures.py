@@ -14,7 +14,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,19 +21,10 @@ import numpy as np
 from jaxtyping import AbstractArray, jaxtyped
 
 from jaxnet.arguments.checks import Unfit, shown, take_flag, take_number, take_path, take_whole
+from jaxnet.arguments.kinds import Kind, take_numpy
 from jaxnet.errors import ConfigurationError
 
-_NARROW = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # floats that NumPy does not call so
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What an annotation asks for: in words, and as a function that takes a value or is Unfit."""
-
-    says: str
-    take: Callable[[Any], Any]
 
 
 def checked(function: F) -> F:
@@ -238,21 +228,6 @@ def _take_sequence(part: Kind | None, value: Any) -> Any:
         return value
     taken = [part.take(one) for one in value]
     return taken if isinstance(value, list) else tuple(taken)
-
-
-def take_numpy(value: Any) -> np.ndarray:
-    """Return an array of numbers in the byte order of this machine."""
-    if not hasattr(value, "dtype") and not isinstance(value, list | tuple):
-        raise Unfit
-    if isinstance(value, np.ma.MaskedArray):
-        raise Unfit("fill its masked values, with filled(value)")  # np.asarray would uncover them
-    try:
-        array = np.asarray(value)
-    except Exception:  # a ragged list, a traced array
-        raise Unfit from None
-    if array.dtype.kind not in "biuf" and array.dtype.name not in _NARROW:
-        raise Unfit
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _take_array(hint: Any, value: Any) -> Any:
