@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxnet.arguments.checks import Unfit
 
-# NumPy's own `dtype.kind` of these is "V" (void), although they are floats.
+# NumPy files some of these under kind "V" (void), although they are floats.
 _SMALL_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
