@@ -84,7 +84,7 @@ def diagnose(
         axes = [name for name in run.swept if name != "seed"]
         wide = diagnose_rows(run.replicates, axes, validation=run.validation, noise=run.noise)
         return Diagnosis((*wide, *found))
-    from jaxnet.report.recorded import read_run
+    from jaxnet.sweeps.recorded import read_run
 
     recorded = read_run(run)
     found = diagnose_row(

@@ -12,7 +12,7 @@ from jaxnet.intervals import mean_interval
 from jaxnet.plots.axis import make_axis
 from jaxnet.report.importance import METHOD, importance
 from jaxnet.report.pictures import first_layer, tiles
-from jaxnet.report.recorded import Recorded
+from jaxnet.sweeps.recorded import Recorded
 from jaxnet.sweeps.replicates import Replicates, within_noise
 from jaxnet.sweeps.rows import OUTCOME_COLUMNS, Row, rank
 

@@ -14,7 +14,7 @@ from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.host.files import write_whole
 from jaxnet.host.texts import to_json
 from jaxnet.report.content import content
-from jaxnet.report.recorded import read_run
+from jaxnet.sweeps.recorded import read_run
 from jaxnet.sweeps.rows import Row
 
 REPORT = "report.html"

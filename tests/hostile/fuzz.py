@@ -37,7 +37,6 @@ from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.network import CustomNetwork, Network
 from jaxnet.report.content import content
-from jaxnet.report.recorded import read_run
 from jaxnet.sweeps import checkpoint, pictures
 from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.folder import RunFolder, read_config
@@ -45,6 +44,7 @@ from jaxnet.sweeps.job import Job, job_from_dict, read_job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.planning import plan_job
+from jaxnet.sweeps.recorded import read_run
 from jaxnet.sweeps.run import Run, kept_network
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
