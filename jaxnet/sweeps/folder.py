@@ -163,7 +163,7 @@ class RunFolder:
                 write_replicates_csv(result.replicates, self.path / "replicates.csv")
             write_whole(self.path / SUMMARY, _json(summary).encode("utf-8"))
             if complete:
-                from jaxnet.sweeps.pictures import draw  # matplotlib takes a while to import
+                from jaxnet.report.figures import draw  # matplotlib takes a while to import
 
                 draw(result, self.path)
             if judged is not None:

@@ -36,8 +36,9 @@ from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.network import CustomNetwork, Network
+from jaxnet.report import figures
 from jaxnet.report.content import content
-from jaxnet.sweeps import checkpoint, pictures
+from jaxnet.sweeps import checkpoint
 from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.folder import RunFolder, read_config
 from jaxnet.sweeps.job import Job, job_from_dict, read_job
@@ -79,7 +80,7 @@ class Files:
 
     def __init__(self, root: Path):
         self.root, self.data = root, make_data()
-        pictures.draw = lambda *arguments: None  # neither pictures nor reports
+        figures.draw = lambda *arguments: None  # neither pictures nor reports
         report.available = lambda: False
         settings = {"steps": 4, "hidden": (3,), "batch_size": 10, "evaluations": 2}
         space = jaxnet.grid(learning_rate=[1e9, 1e-1], l2=[0.0, 1e-3])
