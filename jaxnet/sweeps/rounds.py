@@ -6,7 +6,6 @@ and zeros in the places that are too many, unless a new one saves more time than
 compile. What decides is nominal costs and no clock, as in `jaxnet.sweeps.fusion`.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,11 +89,11 @@ class Rounds(Run):
         self.leave(result, complete=True)
         return result
 
-    def give_up(self, started: float) -> None:
-        """Leave a readable folder."""
-        if self.folder is not None and self.found:
-            with contextlib.suppress(OSError):
-                self.leave(self.result(started, network=None), complete=False)
+    def give_up(self, started: float) -> SweepResult:
+        """Return what was found before an interruption, and leave a readable folder."""
+        result = self.result(started, network=None)
+        self.leave(result, complete=False)
+        return result
 
     def _chosen(self, piece: Piece) -> Piece:
         member = self.configurations[piece.ids[0]]

@@ -1,6 +1,5 @@
 """Carry out a job: what is missing is planned, trained chunk by chunk, and committed."""
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -10,20 +9,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnet.arguments.signatures import checked
 from jaxnet.configuration import Structure
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
 from jaxnet.host.interrupt import Interrupt
-from jaxnet.host.log import LOG, logged
-from jaxnet.host.progress import Bar, Reporter
+from jaxnet.host.log import LOG
+from jaxnet.host.progress import Reporter
 from jaxnet.network import Network
 from jaxnet.numerics import pinned_flags
 from jaxnet.sweeps.checkpoint import Checkpoint, Kept
-from jaxnet.sweeps.checks import check_job, check_options
-from jaxnet.sweeps.cluster import Ray, connected
 from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.folder import DATABASE, LOG_FILE, RunFolder, read_config
+from jaxnet.sweeps.folder import DATABASE, RunFolder, read_config
 from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.here import Here, Interrupted, Piece, Place, Queue
@@ -33,7 +29,6 @@ from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.meter import Meter
-from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.planning import capacity_here, plan_job
 from jaxnet.sweeps.pool import Pool
@@ -54,53 +49,6 @@ from jaxnet.sweeps.trained import (
 from jaxnet.training import Member
 
 Callback = Callable[[Evaluation], Iterable[int] | None]
-
-
-@checked
-def run_job(
-    job: Job,
-    data: DataSet,
-    *,
-    out: Path | str | None = None,
-    progress: bool = False,
-    memory: float | int | None = None,
-    keep: int | None = 1,
-    select: str = "mean",
-    callback: Callback | None = None,
-    devices: int | None = None,
-    on: str | Ray | None = None,
-) -> SweepResult:
-    """Run a job on a data set already loaded; `sweep` says the rest."""
-    started = time.perf_counter()
-    cluster = check_options(keep=keep, select=select, on=on, callback=callback, devices=devices)
-    check_job(job, data, filed=out is not None)
-    # What cannot be is refused before anything is written.
-    plan_job(job, data, memory=memory, devices=devices)
-    with contextlib.ExitStack() as stack:
-        if cluster is not None:
-            stack.enter_context(connected(cluster))
-        folder = None if out is None else RunFolder.open(out, job, data)
-        store = None if folder is None else stack.enter_context(Store(folder.database))
-        if folder is not None and store is not None:
-            job = folder.enter(job, data, store)
-            stack.enter_context(logged(folder.path / LOG_FILE))
-        run = Run(job, data, folder, store, memory, keep, select, callback, devices)
-        if cluster is not None:
-            run.place = OnRay(run, cluster, memory)
-        run.reporter = stack.enter_context(Bar(run.work) if progress else Reporter())
-        run.interrupt = stack.enter_context(Interrupt())
-        try:
-            run.train()
-        except BaseException:
-            # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
-            if folder is not None and run.found:
-                with contextlib.suppress(OSError):
-                    run.leave(run.result(started, run.kept_best()), complete=False)
-            raise
-        network = run.best_network()
-        result = run.result(started, network)
-        run.leave(result, complete=True)
-    return result
 
 
 def kept_network(folder: Path | str, id: int) -> Network:

@@ -25,6 +25,7 @@ from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.run import Callback
 from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
 from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.sweep import publish_run
 
 
 @runtime_checkable
@@ -218,13 +219,16 @@ def run_search(
             raise  # the folder is another search's, and stays as it is
         except BaseException:
             # Ctrl-C, a full disk, a sampler's error: what finished is kept, and readable.
-            if run is not None:
-                run.give_up(started)
+            if run is not None and run.folder is not None and run.found:
+                with contextlib.suppress(OSError):
+                    publish_run(run.give_up(started), complete=False)
             raise
         if run is None:
             raise ConfigurationError("the sampler asked for no configuration at all")
         entered(asked)
-        return run.finish(started)
+        result = run.finish(started)
+        publish_run(result, complete=True)
+        return result
 
 
 def _asked(sampler: Sampler, count: int) -> list[Settings]:

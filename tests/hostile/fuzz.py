@@ -30,13 +30,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutate import damaged, damaged_json
 
 import jaxnet
-from jaxnet import report
 from jaxnet.data import DataSet, cifar10, fashion_mnist
 from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.network import CustomNetwork, Network
-from jaxnet.report import figures
+from jaxnet.report import figures, publishing
 from jaxnet.report.content import content
 from jaxnet.sweeps import checkpoint
 from jaxnet.sweeps.checks import check_job
@@ -81,7 +80,7 @@ class Files:
     def __init__(self, root: Path):
         self.root, self.data = root, make_data()
         figures.draw = lambda *arguments: None  # neither pictures nor reports
-        report.available = lambda: False
+        publishing.available = lambda: False
         settings = {"steps": 4, "hidden": (3,), "batch_size": 10, "evaluations": 2}
         space = jaxnet.grid(learning_rate=[1e9, 1e-1], l2=[0.0, 1e-3])
         self.swept, self.single, self.cut = root / "swept", root / "single", root / "cut"
