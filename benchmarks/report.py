@@ -15,8 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jaxnet.host.texts import to_json
 from jaxnet.sweeps.folder import versions
-from jaxnet.texts import to_json
 
 RESULTS = Path(__file__).parent / "results"
 BUT_RESULTS = ("--", ":(top)", ":(top,exclude)benchmarks/results")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from benchmarks.report import RESULTS
-from jaxnet.texts import parse_json
+from jaxnet.host.texts import parse_json
 
 Row = dict[str, Any]
 GRIDS = ("sweeps_45", "sweeps_24", "sweeps_144")

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxnet import commands
 from jaxnet.errors import DataWarning, JaxnetError
-from jaxnet.terminal import plain_output
+from jaxnet.host.terminal import plain_output
 
 # The options of `jaxnet train`: every setting of a run but its seed. Names and numbers are checked
 # by `jaxnet.configure`; here stands only what --help says.

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Layer, Tree, init_nothing
-from jaxnet.signatures import checked
 
 
 @checked

@@ -12,11 +12,11 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
-from jaxnet.checks import one_of, whole
+from jaxnet.arguments.checks import one_of, whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import as_dtype
 from jaxnet.layers.products import sum_of_all, sum_of_classes
-from jaxnet.signatures import checked
 
 
 @checked

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.compose import Layer, concat, identity, residual, serial
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import activation as activation_layer
@@ -26,7 +27,6 @@ from jaxnet.layers import (
 )
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import LOSSES, add_l2, check_labels, l2_penalty
-from jaxnet.signatures import checked
 
 
 @checked

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PyTree
 from optax import GradientTransformation
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.schedules import Number, Schedule, numeric_defaults, scalar
-from jaxnet.signatures import checked
 
 Floats = Float[Array, "..."]
 

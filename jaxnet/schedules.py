@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, ScalarLike
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.signatures import checked
 
 Number: TypeAlias = ScalarLike  # one number: of Python, of NumPy, or a 0-d array, traced or not
 Schedule: TypeAlias = Callable[[Any], Array]  # step -> rate, as in optax

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 import jaxnet
-from jaxnet.texts import parse_json, to_json
+from jaxnet.host.texts import parse_json, to_json
 
 
 def strictly(text):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jaxnet
-from jaxnet.terminal import PLAINER, printable
+from jaxnet.host.terminal import PLAINER, printable
 
 ROOT = Path(jaxnet.__file__).parent
 

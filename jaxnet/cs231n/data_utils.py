@@ -105,8 +105,9 @@ def _place(root: Path) -> Path:
     raise DataError(
         "CIFAR-10 is not here. Looked at:\n"
         + "\n".join(f"  {line}" for line in looked)
-        + f"\nEither download it:  jaxnet data fetch cifar10\nor set {sources.VARIABLE} to the "
-        f"folder that holds {FOLDER}, and ask for a folder of that name."
+        + f"\nEither download it:  jaxnet data fetch cifar10\nor set "
+        f"{sources.DATA_DIR_VARIABLE} to the folder that holds {FOLDER}, "
+        "and ask for a folder of that name."
     )
 
 

@@ -10,8 +10,8 @@ from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.classifiers.training import Training
 from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.tensors import write_tensors
-from jaxnet.texts import to_json
+from jaxnet.host.tensors import write_tensors
+from jaxnet.host.texts import to_json
 
 DATA = ("X_train", "y_train", "X_val", "y_val")
 

@@ -1,22 +1,22 @@
-"""A user's arrays as images and labels: what they must be, and what to change if they are not."""
+"""Checks that turn a user's arrays into images and labels; an error says what to change."""
 
 import numpy as np
 from jaxtyping import Shaped
 
 from jaxnet.errors import DataError
 
-# A guard for labels that are no class numbers at all, such as hashes or dates.
-MOST_CLASSES = 1 << 16
+# Labels beyond this are no class numbers at all, but hashes or dates.
+MAX_CLASSES = 1 << 16
 
-_CHANNELS = (1, 3, 4)  # grey, colours, colours and opacity
-_SMALLEST_SIDE = 5  # pixels; less is taken for channels
+_CHANNEL_COUNTS = (1, 3, 4)  # grey, colours, colours and opacity
+_MIN_SIDE_PIXELS = 5  # a shorter axis is more likely to be the channels
 
 
 def as_images(images: object, where: str) -> np.ndarray:
     """Return images `[n, *shape]` of any floating type as float32, others as they are.
 
-    DataError, naming `where`, for what is no array of numbers, or has values that are masked or
-    beyond float32. `check_images` says the rest.
+    Raises DataError, which names `where`, for anything but an array of numbers, and for values
+    that are masked or beyond float32. `check_images` checks the rest.
     """
     array = as_array(images, where)
     _check_shape(array, where)
@@ -27,13 +27,13 @@ def as_images(images: object, where: str) -> np.ndarray:
 
 
 def as_array(values: object, where: str) -> np.ndarray:
-    """Return an array of numbers; DataError for other objects and for masked values."""
+    """Return an array of numbers; raise DataError for other objects and for masked values."""
     if isinstance(values, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(values)
         if masked.any():
             raise DataError(
                 f"{where}: {_count(int(masked.sum()), 'value')} masked, the first "
-                f"{_position(masked)}. Fill them with array.filled(value), or leave those rows out."
+                f"{_position(masked)}. Fill them with array.filled(value), or leave these rows out."
             )
         values = values.data
     try:
@@ -55,7 +55,7 @@ def as_array(values: object, where: str) -> np.ndarray:
 
 
 def check_images(images: np.ndarray, where: str) -> None:
-    """Raise DataError unless images are uint8 or finite float32 `[n, *shape]`, none empty."""
+    """Raise DataError unless images are uint8 or finite float32 `[n, *shape]`, and not empty."""
     _check_shape(images, where)
     if images.dtype not in (np.uint8, np.float32):
         raise DataError(
@@ -74,12 +74,12 @@ def _check_shape(images: np.ndarray, where: str) -> None:
 
 
 def check_finite(images: Shaped[np.ndarray, "n *shape"], where: str) -> None:
-    """Raise DataError, naming the first, where values are NaN, infinite or beyond float32."""
+    """Raise DataError, which names the first, if values are NaN, infinite or beyond float32."""
     if images.dtype.kind != "f" or images.size == 0:
         return
     most = np.finfo(np.float32).max
     with np.errstate(invalid="ignore"):
-        if -most <= images.min() and images.max() <= most:  # neither holds if there is a NaN
+        if -most <= images.min() and images.max() <= most:  # both comparisons are false for NaN
             return
     wrong = ~((images >= -most) & (images <= most))
     raise DataError(
@@ -90,8 +90,8 @@ def check_finite(images: Shaped[np.ndarray, "n *shape"], where: str) -> None:
 
 
 def channels_first(shape: tuple[int, ...]) -> str | None:
-    """Return a sentence on a shape that looks like channels × height × width, None for others."""
-    if len(shape) != 3 or shape[0] not in _CHANNELS or min(shape[1:]) < _SMALLEST_SIDE:
+    """Return a warning for a shape that looks like channels × height × width, else None."""
+    if len(shape) != 3 or shape[0] not in _CHANNEL_COUNTS or min(shape[1:]) < _MIN_SIDE_PIXELS:
         return None
     return (
         f"images {list(shape)} look like {shape[0]} channels of {shape[1]}×{shape[2]} pixels, "
@@ -100,16 +100,17 @@ def channels_first(shape: tuple[int, ...]) -> str | None:
 
 
 def as_labels(labels: object, images: int, where: str) -> np.ndarray:
-    """Return one whole number for each of the images: integers, also bool or floating in dtype.
+    """Return one whole number for each of the images; the dtype may be bool, integer or floating.
 
-    They are not yet int32, into whose range a large value would be wrapped: `check_labels` first.
+    The result is not yet int32, because a large value would wrap around into the valid range:
+    call `check_labels` before the conversion.
     """
     array = as_array(labels, where)
     check_label_shape(array, images, where)
     if array.dtype.kind == "b":
         return array.astype(np.int32)
     if array.dtype.kind == "f":
-        # NaN is unequal to itself; beyond 2⁵³ there is nothing but whole numbers.
+        # The comparison is false for NaN. Beyond 2⁵³ float64 cannot tell whole numbers apart.
         wrong = np.flatnonzero(~(np.abs(array) < 2**53) | (array != np.trunc(array)))
         if wrong.size:
             raise DataError(
@@ -132,10 +133,10 @@ def check_label_shape(labels: np.ndarray, images: int, where: str) -> None:
 
 
 def check_labels(labels: Shaped[np.ndarray, "n"], classes: int, where: str) -> None:
-    """Raise DataError, naming `where`, row and value, unless all labels are in 0..classes-1.
+    """Raise DataError, which names `where`, row and value, unless all labels are in 0..classes-1.
 
     A label out of range is not an error on the device: it gives NaN or, for -1, silently the last
-    class. So every way into a `DataSet` passes here.
+    class. Every constructor of a `DataSet` therefore calls this check.
     """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
@@ -153,16 +154,16 @@ def check_labels(labels: Shaped[np.ndarray, "n"], classes: int, where: str) -> N
 
 
 def count_classes(train: Shaped[np.ndarray, "n"], test: Shaped[np.ndarray, "m"], name: str) -> int:
-    """Return how many classes there are, by the largest label; of none may there be nothing.
+    """Return the number of classes, which is the largest label plus 1.
 
-    DataError for labels from 1 and for gaps: each would be a class that no example has.
+    Raises DataError if labels start at 1 or have gaps, because a class would have no example.
     """
     labels = {*np.unique(train).tolist(), *np.unique(test).tolist()}
     if not labels:
         return 1
     lowest, classes = min(labels), max(labels) + 1
-    if lowest < 0 or classes > MOST_CLASSES:  # for `check_labels` to refuse
-        return max(1, min(classes, MOST_CLASSES))
+    if lowest < 0 or classes > MAX_CLASSES:  # for `check_labels` to refuse
+        return max(1, min(classes, MAX_CLASSES))
     if len(labels) == classes:
         return classes
     if lowest > 0 and len(labels) == classes - lowest:
@@ -174,8 +175,8 @@ def count_classes(train: Shaped[np.ndarray, "n"], test: Shaped[np.ndarray, "m"],
         remedy = "Renumber them (np.searchsorted(np.unique(labels), labels))"
         what = f"labels run to {classes - 1}, but no example has the label {shown}"
     raise DataError(
-        f"{name}: the {what}. {remedy}, or give class_names for all {classes} classes, those "
-        "without examples too."
+        f"{name}: the {what}. {remedy}, or give class_names for all {classes} classes, "
+        "including the classes without examples."
     )
 
 

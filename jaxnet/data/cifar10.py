@@ -1,8 +1,8 @@
-"""Reader of CIFAR-10 in the two layouts in which it is distributed, as a folder or a tar archive.
+"""Read CIFAR-10, a folder or a tar archive, in both layouts in which it is distributed.
 
 Python layout: pickled dictionaries, `data` [n, 3072] uint8 and `labels` [n]. Binary layout: records
 of 3,073 bytes, a label and 3,072 pixels. Both hold the pixels of an image plane by plane (red,
-green, blue); we return them channel-last.
+green, blue); the readers return channel-last images.
 """
 
 import gzip
@@ -35,16 +35,16 @@ CLASS_NAMES = (
 
 TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 BATCHES = (*TRAIN_BATCHES, "test_batch")
-RECORD = 1 + 3072
-# CIFAR-10 has 186 MB and eight files; more is a file that would fill the memory.
-MOST_BYTES = 1 << 30
-MOST_MEMBERS = 1000
+RECORD_BYTES = 1 + 3072
+# CIFAR-10 has 186 MB in eight files; a hostile archive could fill the memory with more.
+MAX_BYTES = 1 << 30
+MAX_MEMBERS = 1000
 
 Batch = tuple[UInt8[np.ndarray, "n 32 32 3"], Int32[np.ndarray, "n"]]
 
 
 def lacks(path: Path) -> list[str]:
-    """Return the batches that a folder holds in neither layout; an archive is taken at its word."""
+    """Return the batches that a folder has in neither layout; an archive is not opened for this."""
     if path.is_file():
         return []
     return [b for b in BATCHES if not ((path / b).is_file() or (path / f"{b}.bin").is_file())]
@@ -53,8 +53,9 @@ def lacks(path: Path) -> list[str]:
 def read(path: Path) -> DataSet:
     """Read a folder or a .tar.gz archive in either layout; images are `[n, 32, 32, 3]` uint8.
 
-    An archive is read in memory: nothing is extracted. DataError, naming the file, if a batch is
-    missing, cut short, corrupt, malicious or mislabelled. Batches may have any number of rows.
+    An archive is read in memory: nothing is extracted. Batches may have any number of rows.
+    Raises DataError, which names the file, if a batch is missing, cut short, corrupt, malicious
+    or mislabelled.
     """
     batches: dict[str, Batch] = {}
     for name, content in _archive_files(path) if path.is_file() else _folder_files(path):
@@ -76,27 +77,27 @@ def read(path: Path) -> DataSet:
     test_images, test_labels = batches.pop("test_batch")
     train_images, train_labels = _join(batches)
     return DataSet(
-        "cifar10",
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-        CLASS_NAMES,
-        str(path),
+        name="cifar10",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=CLASS_NAMES,
+        source=str(path),
         default_split="tail",
     )
 
 
 def read_batch(path: Path) -> Batch:
-    """Read one batch file, pickled or binary (.bin); DataError as in `read`."""
+    """Read one batch file, pickled or binary (.bin); raise DataError as `read` does."""
     return (_records if path.suffix == ".bin" else _pickled)(_content(path), str(path))
 
 
 def _content(file: Path) -> bytes:
     try:
-        if (size := file.stat().st_size) > MOST_BYTES:
+        if (size := file.stat().st_size) > MAX_BYTES:
             raise DataError(
-                f"{file}: {size:,} bytes, expected a batch of at most {MOST_BYTES:,}. "
+                f"{file}: {size:,} bytes, expected a batch of at most {MAX_BYTES:,}. "
                 "This is not a CIFAR-10 batch; fetch it again."
             )
         return file.read_bytes()
@@ -112,24 +113,24 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class _Bounded:
-    """A stream that ends in an error after MOST_BYTES, however far it would unfold."""
+    """A stream that raises DataError once more than MAX_BYTES were decompressed."""
 
     def __init__(self, stream: gzip.GzipFile | io.BufferedIOBase, archive: Path) -> None:
-        self._stream, self._archive, self._left = stream, archive, MOST_BYTES
+        self._stream, self._archive, self._left = stream, archive, MAX_BYTES
 
     def read(self, size: int) -> bytes:
         content = self._stream.read(size)
         self._left -= len(content)
         if self._left < 0:
             raise DataError(
-                f"{self._archive}: unfolds to more than {MOST_BYTES:,} bytes, where CIFAR-10 has "
-                "186 million. Do not trust the file; fetch the archive again."
+                f"{self._archive}: decompresses to more than {MAX_BYTES:,} bytes, where CIFAR-10 "
+                "has 186 million. Do not trust the file; fetch the archive again."
             )
         return content
 
 
 def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
-    # Python's own "r|gz" does not verify the gzip checksum; reading through gzip to the end does.
+    # tarfile's own "r|gz" does not verify the gzip checksum; reading gzip to its end does.
     try:
         with gzip.open(archive) as unpacked:
             stream = _Bounded(unpacked, archive)
@@ -138,12 +139,12 @@ def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
                     path = PurePosixPath(member.name)
                     if path.is_absolute() or ".." in path.parts:
                         raise DataError(
-                            f"{archive}: refused, its member {member.name!r} points out of the "
-                            "archive. CIFAR-10 has no such member; fetch the archive again."
+                            f"{archive}: refused, its member {member.name!r} points outside of "
+                            "the archive. CIFAR-10 has no such member; fetch the archive again."
                         )
-                    if count >= MOST_MEMBERS:
+                    if count >= MAX_MEMBERS:
                         raise DataError(
-                            f"{archive}: more than {MOST_MEMBERS} members, where CIFAR-10 has "
+                            f"{archive}: more than {MAX_MEMBERS} members, where CIFAR-10 has "
                             "eight. Fetch the archive again."
                         )
                     # The size of a sparse member is a claim: the archive may hold nothing of it.
@@ -162,14 +163,14 @@ def _archive_files(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _records(content: bytes, where: str) -> Batch:
-    count, rest = divmod(len(content), RECORD)
+    count, rest = divmod(len(content), RECORD_BYTES)
     if count == 0 or rest:
         raise DataError(
-            f"{where}: {len(content):,} bytes, expected a multiple of {RECORD} (one byte of label "
-            f"and 3072 of pixels a record), that is {10_000 * RECORD:,}. The file is cut short or "
-            "is not a CIFAR-10 batch; fetch it again."
+            f"{where}: {len(content):,} bytes, expected a multiple of {RECORD_BYTES} (a label of "
+            f"one byte and 3072 of pixels), such as {10_000 * RECORD_BYTES:,}. The file is cut "
+            "short or is not a CIFAR-10 batch; fetch it again."
         )
-    records = np.frombuffer(content, np.uint8).reshape(count, RECORD)
+    records = np.frombuffer(content, np.uint8).reshape(count, RECORD_BYTES)
     check_labels(records[:, 0], len(CLASS_NAMES), where)
     return _channel_last(records[:, 1:]), records[:, 0].astype(np.int32)
 
@@ -200,7 +201,7 @@ def _pickled(content: bytes, where: str) -> Batch:
             f"{where}: {len(labels)} labels for {len(data)} images, expected one each and at "
             "least one. Fetch the file again."
         )
-    # As int64 or object first: a value beyond int32 is to be named, not wrapped into the range.
+    # Checked before the conversion to int32, which would wrap a large value into the range.
     check_labels(np.asarray(labels), len(CLASS_NAMES), where)
     return _channel_last(data), np.asarray(labels, np.int32)
 
@@ -217,8 +218,8 @@ def _join(batches: dict[str, tuple[np.ndarray, np.ndarray]]) -> Batch:
     rows = sum(len(labels) for _, labels in batches.values())
     images, labels = np.empty((rows, 32, 32, 3), np.uint8), np.empty(rows, np.int32)
     start = 0
-    for name in TRAIN_BATCHES:  # whatever their order in the archive
-        batch_images, batch_labels = batches.pop(name)  # freed as we go
+    for name in TRAIN_BATCHES:  # the archive may have them in another order
+        batch_images, batch_labels = batches.pop(name)  # frees each batch after its copy
         end = start + len(batch_labels)
         images[start:end], labels[start:end] = batch_images, batch_labels
         start = end

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnet.checks import LARGEST, shown, whole
+from jaxnet.arguments.checks import LARGEST, shown, whole
 from jaxnet.data.arrays import (
     as_array,
     as_images,
@@ -25,23 +25,23 @@ from jaxnet.data.splits import Examples, Rows, Splits, check_split, split_rows
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DataSet:
     """Training and test images with their labels, checked once and read-only from then on.
 
     Images are uint8 or float32 `[n, *shape]`, channel-last where they have channels: 28×28×1 for
     Fashion-MNIST, 32×32×3 for CIFAR-10. Labels are int32 `[n]` in 0..C-1, where C is the number of
     class names. `source` says where the data came from. Anything else raises DataError.
-    `default_split` is how `split` cuts where nothing else is asked for: "stratified", or "tail" of
-    data whose order is random and known to others.
+    `default_split` is the kind that `split` uses by default: "stratified", or "tail" for published
+    data sets whose rows are in random order, so that results compare with others' splits.
 
-    The fields are read-only views of the arrays given (no copy is made), so that the fingerprint
-    keeps telling the truth.
+    The fields are read-only views of the given arrays (no copy is made), because the fingerprint
+    is computed once.
     """
 
     name: str
-    # Plain arrays in the signature, as this is where a user's arrays are checked: with a reason and
-    # a remedy, which a type checker in front of it would hide.
+    # The annotations are plain arrays, because `__post_init__` checks shape and dtype: its errors
+    # name a remedy, and a type checker in front of it would hide them.
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
@@ -99,11 +99,11 @@ class DataSet:
     ) -> "DataSet":
         """Make a data set of your own arrays.
 
-        Images `[n, *shape]` of uint8 stay as they are, of any floating type become float32; NaN and
-        infinity are refused, and masked values. Labels are whole numbers `[n]`, of any dtype;
+        Images `[n, *shape]` are uint8, or of any floating type, which becomes float32; NaN,
+        infinity and masked values are refused. Labels are whole numbers `[n]`, of any dtype;
         without `class_names` the classes are named "0", "1", ... up to the largest label, and each
-        must have an example. Raises DataError; DataWarning for test images of another scale than
-        the training images, and for channels that come first.
+        must have an example. Raises DataError for anything else. Warns with DataWarning if test
+        images have another scale than training images, and if the channels come first.
 
         >>> x, y = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1])
         >>> DataSet.from_arrays(x, y, x[:2], y[:2]).class_names
@@ -134,22 +134,22 @@ class DataSet:
             class_names=class_names,
             source="arrays",
         )
-        data._warn_of_what_is_unlikely()
+        data._warn_of_unlikely_images()
         return data
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one image, such as (32, 32, 3)."""
+        """The shape of one image, such as (32, 32, 3)."""
         return self.train_images.shape[1:]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the four arrays."""
+        """The bytes of the four arrays."""
         return sum(array.nbytes for array in self._arrays)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 over shape, dtype and content of the four arrays, whatever their file."""
+        """The sha256, in hex, of shape, dtype and content of the four arrays, not of files."""
         digest = hashlib.sha256()  # 0.1 s for CIFAR-10's 184 MB; blake2b takes twice as long
         for array in self._arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -159,21 +159,22 @@ class DataSet:
     def split(
         self, validation: int, train: int | None = None, *, kind: str | None = None, seed: int = 0
     ) -> Splits:
-        """Hold `validation` rows of the training set out, and keep `train` others (default: all).
+        """Hold out `validation` training rows, and train on `train` others (default: all).
 
         `kind` (default: `default_split`) says which rows:
 
-        stratified  drawn within each class by `seed`, so that every part has the classes in the
-                    same shares, whatever the order of the rows
-        tail        the last of the rows used, which is the course's convention: of CIFAR-10,
-                    `split(1000)` trains on rows 0..48999 and validates on 49000..49999, and
-                    `split(1000, train=500)` validates on rows 500..1499; views, no copies
+        stratified  draws within each class by `seed`, so that every part has the classes in the
+                    same shares, however the rows are ordered
+        tail        validates on the rows after the training rows, which is the course's
+                    convention: with CIFAR-10, `split(1000)` trains on rows 0..48999 and validates
+                    on 49000..49999, and `split(1000, train=500)` validates on rows 500..1499; the
+                    parts are views, no copies
 
-        ConfigurationError if there are fewer rows than asked for.
+        Raises ConfigurationError if there are too few rows.
         """
-        kept, held_out = self.split_rows(validation, train, kind=kind, seed=seed)
+        trained, held_out = self.split_rows(validation, train, kind=kind, seed=seed)
         return Splits(
-            Examples(self.train_images[kept], self.train_labels[kept]),
+            Examples(self.train_images[trained], self.train_labels[trained]),
             Examples(self.train_images[held_out], self.train_labels[held_out]),
             Examples(self.test_images, self.test_labels),
         )
@@ -181,14 +182,14 @@ class DataSet:
     def split_rows(
         self, validation: int, train: int | None = None, *, kind: str | None = None, seed: int = 0
     ) -> tuple[Rows, Rows]:
-        """Return which rows `split` trains on, and which it validates on."""
+        """Return the rows that `split` trains on, and the rows that it validates on."""
         kind = self.default_split if kind is None else kind
         check_split(kind, seed)
         train, validation = self.split_sizes(validation, train)
         return split_rows(self.train_labels, validation, train, kind, seed)
 
     def split_sizes(self, validation: int, train: int | None = None) -> tuple[int, int]:
-        """Return how many rows `split` trains on, and how many it validates on."""
+        """Return the numbers of rows that `split` trains and validates on."""
         rows = len(self.train_labels)
         validation = whole("validation", validation, -LARGEST)
         train = rows - validation if train is None else whole("train", train, -LARGEST)
@@ -201,16 +202,16 @@ class DataSet:
         return train, validation
 
     def is_sorted(self) -> bool:
-        """Whether the training labels change from row to row half as often as by chance, or less.
+        """Whether the training labels change from row to row at most half as often as by chance.
 
-        So it is where rows are sorted by class, or lie in long runs of one class.
+        They do if rows are sorted by class, or come in long runs of one class.
         """
         labels = self.train_labels
         shares = np.bincount(labels) / len(labels)
         by_chance = (len(labels) - 1) * (1 - float(shares @ shares))
         return bool(np.count_nonzero(labels[1:] != labels[:-1]) < by_chance / 2)
 
-    def _warn_of_what_is_unlikely(self) -> None:
+    def _warn_of_unlikely_images(self) -> None:
         train, test = Scale.of(self.train_images), Scale.of(self.test_images)
         if train.is_unlike(test):
             warnings.warn(
@@ -228,7 +229,7 @@ class DataSet:
 
 
 def _as_names(names: Any) -> tuple[str, ...]:
-    """Return the names of the classes; DataError unless they are texts in a list or a tuple."""
+    """Return the names of the classes; raise DataError unless they are a list or tuple of texts."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise DataError(
             f"class_names: expected a list of texts, such as ['cat', 'dog'], got {shown(names)}"

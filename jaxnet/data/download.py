@@ -1,23 +1,23 @@
-"""Downloading a known data set from its official address."""
+"""Download a known data set from its official address."""
 
 from pathlib import Path
 from typing import Any
 
-from jaxnet.data.sources import VARIABLE, Source, get, places, resolve, search
+from jaxnet.arguments.signatures import checked
+from jaxnet.data.sources import DATA_DIR_VARIABLE, Source, get, places, resolve, search
 from jaxnet.errors import DataError
-from jaxnet.signatures import checked
 
-RETRIES = 3
-TIMEOUT = 30.0  # seconds without a byte
+MAX_RETRIES = 3
+TIMEOUT_SECONDS = 30.0  # without a byte from the server
 
 
 @checked
 def fetch(name: str, *, data_dir: Path | str | None = None, progress: bool = False) -> Path:
-    """Download a data set into the data directory, unless it is there; return where it lies.
+    """Download a data set into the data directory, unless it is there; return its path.
 
-    What is there and can be read is left alone. Every file is checked against its published md5
-    before it gets its name, and a failed attempt is repeated three times; `progress` shows a bar.
-    DataError if the download fails: nothing half-written stays behind.
+    A data set that is there and can be read is left alone. Every file is checked against its
+    published md5 before it gets its name, and a failed attempt is repeated three times; `progress`
+    shows a bar. Raises DataError if the download fails; no partial file stays behind.
     """
     source = get(name)
     found, _ = search(source, data_dir)
@@ -48,20 +48,20 @@ def _download(
     import pooch
     import requests  # pooch's own dependency
 
-    pooch.get_logger().setLevel("WARNING")  # it reports each step on stderr otherwise
+    pooch.get_logger().setLevel("WARNING")  # otherwise it reports each step on stderr
     folder = directory / source.folder
     store = pooch.create(
         path=folder,
         base_url=source.address,
         registry={file: f"md5:{md5}"},
-        retry_if_failed=RETRIES,
+        retry_if_failed=MAX_RETRIES,
     )
     bar = _Bar(file) if progress else None
     # pooch documents both a bar object here and this downloader there; its annotations disagree.
     downloader: Any = pooch.HTTPDownloader(
         progressbar=bar or False,  # pyright: ignore[reportArgumentType]
         chunk_size=1 << 16,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
     )
     try:
         store.fetch(file, downloader=downloader)
@@ -77,8 +77,8 @@ def _download(
         ) from error
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be written ({error.strerror or error}). Set {VARIABLE} to a folder "
-            "that can, with room for the data."
+            f"{folder}: cannot be written ({error.strerror or error}). Set "
+            f"{DATA_DIR_VARIABLE} to a writable folder with room for the data."
         ) from error
     except ValueError as error:
         raise DataError(
@@ -119,7 +119,7 @@ class _Bar:
     @total.setter
     def total(self, size: int) -> None:
         self._bar.start()
-        # An attempt that follows a failed one starts at zero; size 0 is a server that does not say.
+        # A retry starts at zero. A server that does not tell the size gives 0.
         self._bar.reset(self._task, total=size or None)
 
     def update(self, size: int) -> None:

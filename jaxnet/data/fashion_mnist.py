@@ -1,4 +1,4 @@
-"""Reader of Fashion-MNIST: a folder of four idx files, plain or gzipped."""
+"""Read Fashion-MNIST: a folder of four idx files, plain or gzipped."""
 
 from pathlib import Path
 
@@ -32,14 +32,15 @@ FILES = (
 
 
 def lacks(folder: Path) -> list[str]:
-    """Return those of the four file names that the folder holds neither plain nor as .gz."""
+    """Return the names of the files that the folder has neither plain nor as .gz."""
     return [name for name in FILES if _file(folder, name) is None]
 
 
 def read(folder: Path, name: str = "fashion-mnist") -> DataSet:
     """Read the four files of a folder; images are `[n, 28, 28, 1]` uint8.
 
-    DataError, naming the file, if one is missing, damaged, of another size or mislabelled.
+    Raises DataError, which names the file, if one is missing, damaged, of another size or
+    mislabelled.
     """
     if missing := lacks(folder):
         raise DataError(
@@ -49,13 +50,13 @@ def read(folder: Path, name: str = "fashion-mnist") -> DataSet:
     train_images, train_labels = _read_part(folder, *FILES[:2])
     test_images, test_labels = _read_part(folder, *FILES[2:])
     return DataSet(
-        name,
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-        CLASS_NAMES,
-        str(folder),
+        name=name,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=CLASS_NAMES,
+        source=str(folder),
         default_split="tail",
     )
 
@@ -69,7 +70,7 @@ def _read_part(
     folder: Path, images_name: str, labels_name: str
 ) -> tuple[UInt8[np.ndarray, "n 28 28 1"], Int32[np.ndarray, "n"]]:
     images_file, labels_file = _file(folder, images_name), _file(folder, labels_name)
-    assert images_file is not None  # `read` has asked `lacks`
+    assert images_file is not None  # `read` has checked `lacks`
     assert labels_file is not None
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
     if len(images) == 0 or images.shape[1:] != (28, 28):

@@ -1,4 +1,4 @@
-"""Reader of idx files, the format of MNIST and its descendants, plain or gzipped.
+"""Read idx files, the format of MNIST and its descendants, plain or gzipped.
 
 Big-endian: two zero bytes, a type code (8 is unsigned byte), the number of dimensions, each
 dimension as int32, then the values, last dimension fastest.
@@ -16,16 +16,16 @@ from jaxtyping import UInt8
 
 from jaxnet.errors import DataError
 
-UNSIGNED_BYTE = 0x08
-MOST_BYTES = 1 << 31  # forty times Fashion-MNIST: a gzip stream of 2 MB can hold as much
-_PIECE = 1 << 24
+UNSIGNED_BYTE_CODE = 0x08
+MAX_BYTES = 1 << 31  # forty times Fashion-MNIST; a gzip stream of 2 MB can decompress to as much
+_READ_BYTES = 1 << 24
 
 
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Return the unsigned bytes of an idx file as an array with that many dimensions.
 
-    DataError, naming the file, if it is not such a file, is cut short or is longer than its header
-    says, or if the gzip stream around it is corrupt.
+    Raises DataError, which names the file, if it is no such file, if its length differs from its
+    header, or if its gzip stream is corrupt.
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
@@ -44,7 +44,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 def _parse(stream: io.BufferedIOBase, path: Path, dimensions: int) -> np.ndarray:
     size = 4 + 4 * dimensions
     header = stream.read(size)
-    expected = struct.pack(">HBB", 0, UNSIGNED_BYTE, dimensions)
+    expected = struct.pack(">HBB", 0, UNSIGNED_BYTE_CODE, dimensions)
     if header[:4] != expected:
         raise DataError(
             f"{path}: starts with {header[:4].hex(' ') or 'nothing'}, expected "
@@ -55,10 +55,10 @@ def _parse(stream: io.BufferedIOBase, path: Path, dimensions: int) -> np.ndarray
         raise DataError(f"{path}: cut short within its header. Fetch the file again.")
     shape = struct.unpack(f">{dimensions}I", header[4:])
     count = math.prod(shape)
-    if count > MOST_BYTES:
+    if count > MAX_BYTES:
         raise DataError(
             f"{path}: its header says {list(shape)}, {count:,} bytes, expected at most "
-            f"{MOST_BYTES:,}. Fetch the file again."
+            f"{MAX_BYTES:,}. Fetch the file again."
         )
     values = _read_up_to(stream, count + 1)
     if len(values) != count:
@@ -71,9 +71,9 @@ def _parse(stream: io.BufferedIOBase, path: Path, dimensions: int) -> np.ndarray
 
 
 def _read_up_to(stream: io.BufferedIOBase, limit: int) -> bytearray:
-    # Piecewise, so that a header that lies about its size cannot make us allocate what it says;
-    # one byte past the end, so that gzip checks its checksum.
+    # Reads in parts, because a false header could otherwise make one read allocate any amount.
+    # The caller asks for one byte past the end, because gzip verifies its checksum only there.
     values = bytearray()
-    while len(values) < limit and (piece := stream.read(min(_PIECE, limit - len(values)))):
-        values += piece
+    while len(values) < limit and (part := stream.read(min(_READ_BYTES, limit - len(values)))):
+        values += part
     return values

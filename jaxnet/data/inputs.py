@@ -1,4 +1,4 @@
-"""Images handed to a trained network: of the shape and scale of those it was trained on, or not."""
+"""Check images for a trained network: their shape and scale should be as in training."""
 
 import math
 import warnings
@@ -11,10 +11,10 @@ from jaxnet.errors import ConfigurationError, DataError, DataWarning
 
 
 def as_inputs(images: object, input_shape: tuple[int, ...], trained_on: Scale) -> np.ndarray:
-    """Return images `[n, *input_shape]` of finite numbers, n from 0 up.
+    """Return images `[n, *input_shape]` of finite numbers; n may be 0.
 
-    ConfigurationError for another shape, DataError for what are no such numbers, DataWarning for
-    another scale than that of the images trained on.
+    Raises ConfigurationError for another shape, and DataError for booleans, NaN, infinity and
+    anything but numbers. Warns with DataWarning if the scale differs from the training images'.
     """
     array = as_array(images, "images")
     if array.ndim < 2 or array.shape[1:] != input_shape:
@@ -26,13 +26,13 @@ def as_inputs(images: object, input_shape: tuple[int, ...], trained_on: Scale) -
     if array.dtype.kind == "b":
         raise DataError(
             f"expected images of numbers, got {array.dtype}: convert with images.astype(np.uint8), "
-            "times what white was in training"
+            "times the value of white in training"
         )
     check_finite(array, "images")
     if len(array) and (scale := Scale.of(array)).is_unlike(trained_on):
         warnings.warn(
-            f"images range {scale}, those that the network was trained on {trained_on}: give them "
-            "in the same scale",
+            f"images range {scale}, but the network was trained on images {trained_on}: give "
+            "images in the same scale",
             DataWarning,
             stacklevel=5,
         )
@@ -40,7 +40,7 @@ def as_inputs(images: object, input_shape: tuple[int, ...], trained_on: Scale) -
 
 
 def _remedy(got: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """Return what makes images of the expected shape of those given."""
+    """Return the edit that gives images the expected shape."""
     image = got[1:]
     if got == expected:
         return "for one image give image[None]"

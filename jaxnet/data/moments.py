@@ -1,4 +1,4 @@
-"""Mean and covariance of images, summed in float64 over chunks, and the axes of the covariance."""
+"""Mean, covariance and principal axes of images, summed in float64 over chunks of rows."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from jaxtyping import Float, Float32, Float64, Shaped
 
 from jaxnet.errors import DataError
 
-CHUNK_BYTES = 1 << 26  # of one temporary; at most three live at a time
+CHUNK_BYTES = 1 << 26  # for one temporary array; at most three live at a time
 
 
 def chunks(x: Shaped[np.ndarray, "n features"], dtype: type[np.floating]) -> Iterator[slice]:
-    """Yield slices of rows that take at most CHUNK_BYTES in a type."""
+    """Yield slices of rows, each of at most CHUNK_BYTES once converted to `dtype`."""
     rows = max(1, CHUNK_BYTES // (max(1, x.shape[1]) * np.dtype(dtype).itemsize))
     for start in range(0, len(x), rows):
         yield slice(start, start + rows)
@@ -33,11 +33,12 @@ def mean_of(x: Shaped[np.ndarray, "n features"]) -> Float64[np.ndarray, "feature
 def principal_axes(
     x: Shaped[np.ndarray, "n features"], mean: Float64[np.ndarray, "features"]
 ) -> tuple[Float64[np.ndarray, "axes"], Float64[np.ndarray, "features axes"]]:
-    """Return the variances along the principal axes, largest first and none negative, and the axes.
+    """Return the variances along the principal axes, in falling order, and the axes.
 
-    The eigenvalues and eigenvectors of the covariance (division by n), all of them; of rows that
-    are at most half as many as features, those of the rows' singular value decomposition: as many
-    as there are rows, the other variances are 0. The largest entry of each axis is positive.
+    They are the eigenvalues, none below 0, and the eigenvectors of the covariance (division by n).
+    If there are at most half as many rows as features, they come from the singular value
+    decomposition of the rows, which is faster; it gives one axis a row, and the variance along all
+    others is 0. The largest entry of each axis is positive, so that signs do not depend on LAPACK.
     """
     if by_rows(*x.shape):
         centred = x.astype(np.float64)
@@ -60,10 +61,10 @@ def whitening(
     axes: Float64[np.ndarray, "features axes"],
     regularization: float | int,
 ) -> Float[np.ndarray, "features features"]:
-    """Return V (Λ + ε · mean(Λ))^(−1/2) Vᵀ, whose V has an axis for each feature.
+    """Return V (Λ + ε · mean(Λ))^(−1/2) Vᵀ, where V has an axis for each feature.
 
-    Of fewer axes, as those of few rows are, the others need not be known: along all of them the
-    variance is 0, and V Vᵀ = 1.
+    `axes` may hold fewer, from few rows. The others are not needed: the variance along each of
+    them is 0, so all have the same gain g, and V Vᵀ = 1 turns their sum into g (1 − axes axesᵀ).
     """
     features = len(axes)
     least = regularization * (variances.sum() / features)
@@ -80,11 +81,11 @@ def whitening(
 
 
 def by_rows(rows: int, features: int) -> bool:
-    """Whether the rows are decomposed, not the covariance: from where on that is faster."""
+    """Whether to decompose the rows instead of the covariance, which is faster for few rows."""
     return 2 * rows <= features
 
 
 def decomposition_bytes(rows: int, features: int) -> int:
-    """Return about what `principal_axes` takes: LAPACK has as much again to work in."""
+    """Return about how many bytes `principal_axes` takes; half of them are LAPACK's work space."""
     side = rows if by_rows(rows, features) else features
     return 4 * 8 * side * features

@@ -1,4 +1,4 @@
-"""Reader of NumPy's own files (.npy) that may come from others."""
+"""Read .npy files that may not be trusted."""
 
 import math
 from pathlib import Path
@@ -11,8 +11,8 @@ from jaxnet.errors import DataError
 def read_npy(path: Path) -> np.ndarray:
     """Return the array of numbers in a .npy file.
 
-    DataError, naming the file, for what is none, holds objects (pickles), or says of itself that it
-    is larger than it is: NumPy makes room for what a file says before it reads any of it.
+    Raises DataError, which names the file, if it is no such file, if it holds objects (pickles),
+    or if its header claims more bytes than there are: NumPy would allocate them before it reads.
     """
     try:
         with path.open("rb") as file:
@@ -22,12 +22,12 @@ def read_npy(path: Path) -> np.ndarray:
             else:
                 header = np.lib.format.read_array_header_2_0(file)
             shape, _, dtype = header
-            said = math.prod(shape) * dtype.itemsize
+            claimed = math.prod(shape) * dtype.itemsize
             there = path.stat().st_size - file.tell()
-            if dtype.hasobject or min(shape, default=0) < 0 or said > there:
+            if dtype.hasobject or min(shape, default=0) < 0 or claimed > there:
                 raise ValueError(
-                    f"{dtype}{list(shape)}, {said:,} bytes, of which {there:,} are there"
+                    f"{dtype}{list(shape)}, {claimed:,} bytes, of which {there:,} are there"
                 )
         return np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python: nearly anything
+    except Exception as error:  # NumPy parses the header as Python code, so nearly any error
         raise DataError(f"cannot read images from {path}: {error}") from None

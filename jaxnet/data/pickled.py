@@ -1,9 +1,10 @@
-"""Reader of the pickles in which CIFAR-10 is distributed, without the machine that runs pickles.
+"""Read the pickles in which CIFAR-10 is distributed, without Python's unpickler.
 
-A pickle is a program for a machine that can call whatever it can name, and NumPy's own part of it
-can be made to read and free memory that is not its own. Here the opcodes are read one by one, and
-those that a dictionary of lists, texts, numbers and arrays needs are carried out on records of our
-own: nothing is called, nothing is hashed but texts, and an array is made of its bytes in the end.
+A pickle is a program that can call anything it can name, and NumPy's unpickling functions can be
+made to read and free memory that they do not own. This module reads the opcodes one by one. It
+executes only the opcodes that a dictionary of lists, texts, numbers and arrays needs, and builds
+records of its own from them: it calls nothing that the pickle names, hashes nothing but texts, and
+makes an array from its bytes at the end.
 """
 
 import math
@@ -22,7 +23,7 @@ _LATIN = ("latin1", "latin-1")
 
 @dataclass
 class PickledArray:
-    """An array as its pickle describes it: dtype, shape, order, and bytes that nothing has read."""
+    """An array as its pickle describes it: dtype, shape, order, and raw bytes."""
 
     dtype: str = "?"
     shape: tuple[int, ...] = ()
@@ -35,7 +36,7 @@ class PickledArray:
         return f"{np.dtype(self.dtype) if known else self.dtype[:20]} {list(self.shape)[:5]}"
 
     def to_bytes(self) -> np.ndarray:
-        """Return the array of a pickle of unsigned bytes; ValueError if it is none."""
+        """Return the array of unsigned bytes; raise ValueError for any other dtype or length."""
         if self.dtype not in ("u1", "|u1", "uint8") or len(self.content) != math.prod(self.shape):
             raise ValueError(f"{self} of {len(self.content)} bytes")
         order = "F" if self.fortran else "C"
@@ -56,13 +57,13 @@ def _dtype(code: Any, *_: Any) -> _Dtype:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """What Python 3 writes for bytes in the protocols that have none."""
+    """Decode bytes, which Python 3 writes as a text in protocols without an opcode for bytes."""
     if _text(encoding) not in _LATIN:
         raise ValueError(f"encoding {encoding!r}")
     return _text(text).encode("latin-1")
 
 
-# A class of its own for each name that may be asked for: functions of ours, or nothing.
+# The only names that a pickle may use, each replaced by a harmless function of this module.
 ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _new_array,
     ("numpy._core.multiarray", "_reconstruct"): _new_array,  # its name since NumPy 2
@@ -71,7 +72,7 @@ ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
 }
 
-_PUSHED = {
+_PUSH_OPCODES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
@@ -88,14 +89,14 @@ _MARK = object()
 def read_pickle(content: bytes, where: str) -> dict[str, Any]:
     """Return a pickled dictionary of lists, texts, numbers and `PickledArray`s.
 
-    DataError, naming `where`, for a name that no CIFAR-10 batch needs, for anything but a
-    dictionary, and for what is cut short or corrupt.
+    Raises DataError, which starts with `where`, for a name that no CIFAR-10 batch needs, for
+    anything but a dictionary, and for content that is cut short or corrupt.
     """
     try:
         found = _Machine(where).run(content)
     except DataError:
         raise
-    except Exception as error:  # damaged opcodes raise nearly anything
+    except Exception as error:  # damaged opcodes can raise nearly any error
         raise DataError(
             f"{where}: cut short or corrupt ({type(error).__name__}: {str(error)[:200]}). "
             "Fetch the file again."
@@ -109,7 +110,7 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
 
 
 class _Machine:
-    """The stack and the memory of a pickle's program; errors of any kind mean it is damaged."""
+    """The stack and the memo of a pickle's program; any error means that the pickle is damaged."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -125,7 +126,7 @@ class _Machine:
 
     def step(self, name: str, argument: Any) -> None:
         stack, memo = self.stack, self.memo
-        if name in _PUSHED:
+        if name in _PUSH_OPCODES:
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -168,7 +169,7 @@ class _Machine:
         elif name == "REDUCE":
             function, arguments = self.popped(2)
             if function not in ADMITTED.values() or not isinstance(arguments, tuple):
-                raise TypeError("a call of what is no function")
+                raise TypeError("a call without a function")
             stack.append(function(*arguments))
         elif name == "BUILD":
             state = stack.pop()
@@ -211,12 +212,12 @@ class _Machine:
 
     def build(self, subject: Any, state: Any) -> None:
         if isinstance(subject, _Dtype):
-            return  # byte order and layout: of single bytes there is one
+            return  # the state is the byte order, which single bytes do not have
         if not isinstance(subject, PickledArray):
-            raise TypeError("a state for what has none")
+            raise TypeError("a state for a value without one")
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _Dtype) or any(type(n) is not int or n < 0 for n in shape):
-            raise TypeError("an array of no dtype or shape")
+            raise TypeError("an array without a dtype or shape")
         if isinstance(content, str):
             content = content.encode("latin-1")
         subject.dtype, subject.shape = dtype.code, tuple(shape)

@@ -1,11 +1,14 @@
-"""Preprocessing fitted on the training images only, and applied to every image in the same way."""
+"""Preprocessing: fitted on the training images only, applied to every image in the same way."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from jaxnet.arguments.checks import one_of
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.moments import (
     chunks,
     decomposition_bytes,
@@ -14,31 +17,31 @@ from jaxnet.data.moments import (
     whitening,
 )
 from jaxnet.data.scale import Scale
-from jaxnet.errors import ConfigurationError, DataError, unknown
-from jaxnet.memory import host_memory
-from jaxnet.signatures import checked
+from jaxnet.errors import ConfigurationError, DataError
+from jaxnet.host.memory import host_memory
 
-METHODS = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
-ELEMENTWISE = ("none", "unit_range", "mean_image", "standardize")
-_SCALED = ("unit_range", "standardize")
-# Of the arrays that a method has besides its mean.
-_EXTRA_DIMENSIONS = {
-    **{"none": [], "unit_range": [1], "mean_image": [], "standardize": [1]},
-    **{"pca": [2], "zca": [2]},
+# The arrays of each method, with their numbers of dimensions.
+_MEAN, _SCALED, _PROJECTED = {"mean": 1}, {"mean": 1, "scale": 1}, {"mean": 1, "projection": 2}
+_ARRAYS = {
+    **{"none": _MEAN, "unit_range": _SCALED, "mean_image": _MEAN, "standardize": _SCALED},
+    **{"pca": _PROJECTED, "zca": _PROJECTED},
 }
+METHODS = tuple(_ARRAYS)
+ELEMENTWISE = tuple(method for method in METHODS if _ARRAYS[method] is not _PROJECTED)
 
 ZCA_REGULARIZATION = 0.1
-# Pixels that hardly vary (the corners of Fashion-MNIST) would otherwise be blown up without bound.
-SMALLEST_STD = 1e-2
+# As a share of the largest std. Pixels that hardly vary (the corners of Fashion-MNIST) would
+# otherwise be scaled up without bound.
+MIN_RELATIVE_STD = 1e-2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Preprocessing:
     """y = (x − mean) · scale, or y = (x − mean) @ projection, over the flattened pixels x.
 
-    `mean` and `scale` are float32 `[features]`, `projection` float32 `[features, components]`; at
-    most one of the latter two is given. `pixels` is the scale of the images it was fitted on. Make
-    one with `fit`.
+    `mean` and `scale` are float32 `[features]`, `projection` float32 `[features, components]`; a
+    method has at most one of the latter two. `pixels` is the scale of the training images. `fit`
+    makes one.
     """
 
     method: str
@@ -49,31 +52,31 @@ class Preprocessing:
 
     @property
     def features(self) -> int:
-        """Pixels of an image, all channels together."""
+        """The number of pixels of an image, over all channels."""
         return len(self.mean)
 
     @property
     def output_shape(self) -> tuple[int]:
-        """Shape of one image after `apply`: flat."""
+        """The shape of one image after `apply`, which is flat."""
         return (self.features if self.projection is None else self.projection.shape[1],)
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether it can run on the device at the minibatch gather, with images kept as uint8."""
+        """Whether the device can apply it to gathered minibatches, so that images stay uint8."""
         return self.method in ELEMENTWISE
 
     @checked
     def apply(self, images: Shaped[np.ndarray, "n *shape"]) -> Float32[np.ndarray, "n outputs"]:
-        """Return float32 `[n, *output_shape]` of images `[n, *shape]` in the pixel scale fitted on.
+        """Return float32 `[n, *output_shape]` for images `[n, *shape]` in the training scale.
 
-        DataError if the images do not have `features` pixels.
+        Raises DataError if the images do not have `features` pixels.
         """
         x = _flat(images)
         if x.shape[1] != self.features:
             raise DataError(
                 f"preprocessing was fitted on {self.features} pixels an image, got images "
-                f"{list(images.shape[1:])} of {x.shape[1]}. Give images of the shape that the "
-                "training set had."
+                f"{list(images.shape[1:])} of {x.shape[1]}. Give images of the training images' "
+                "shape."
             )
         y = np.empty((len(x), *self.output_shape), np.float32)
         for rows in chunks(x, np.float32):
@@ -87,7 +90,7 @@ class Preprocessing:
         return y
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return all of it as arrays, the method's name as bytes, for a safetensors file."""
+        """Return the fields as arrays for a safetensors file; the method's name becomes bytes."""
         method = np.frombuffer(self.method.encode(), np.uint8)
         arrays = {"mean": self.mean, "scale": self.scale, "projection": self.projection}
         given = {k: v for k, v in arrays.items() if v is not None}
@@ -95,14 +98,14 @@ class Preprocessing:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Preprocessing":
-        """Undo `to_arrays`; other entries are ignored. DataError if they do not fit together."""
+        """Undo `to_arrays`, and ignore other entries; raise DataError if arrays do not fit."""
         if missing := {"method", "pixels", "mean"} - arrays.keys():
             raise DataError(
                 f"saved preprocessing lacks {' and '.join(sorted(missing))}. The file was not "
                 "written by jaxnet, or is damaged; save the model again."
             )
         method = bytes(arrays["method"]).decode("ascii", "replace")
-        _check_method(method)
+        one_of("preprocessing", method, METHODS)
         pixels = arrays["pixels"]
         if pixels.dtype != np.float32 or pixels.shape != (3,) or not np.isfinite(pixels).all():
             raise DataError(
@@ -110,20 +113,18 @@ class Preprocessing:
                 f"was fitted on, got {pixels.dtype}{list(pixels.shape)}. The file is damaged; save "
                 "the model again."
             )
-        mean, scale, projection = (arrays.get(k) for k in ("mean", "scale", "projection"))
-        given = [a for a in (mean, scale, projection) if a is not None]
-        if (
-            any(a.dtype != np.float32 or a.shape[:1] != given[0].shape for a in given)
-            or [a.ndim for a in given] != [1, *_EXTRA_DIMENSIONS[method]]
-            or (scale is None) == (method in _SCALED)
+        given = {k: arrays[k] for k in ("mean", "scale", "projection") if k in arrays}
+        features = given["mean"].shape
+        got = ", ".join(f"{a.dtype}{list(a.shape)}" for a in given.values())
+        if {k: a.ndim for k, a in given.items()} != _ARRAYS[method] or any(
+            a.dtype != np.float32 or a.shape[:1] != features for a in given.values()
         ):
             raise DataError(
                 f"saved preprocessing {method!r}: expected a float32 mean [features] and, as the "
                 "method asks, a scale [features] or a projection [features, components], got "
-                f"{', '.join(f'{a.dtype}{list(a.shape)}' for a in given)}. The file is damaged; "
-                "save the model again."
+                f"{got}. The file is damaged; save the model again."
             )
-        return cls(method, Scale.from_array(pixels), arrays["mean"], scale, projection)
+        return cls(method=method, pixels=Scale.from_array(pixels), **given)
 
 
 @checked
@@ -135,24 +136,24 @@ def fit(
     variance: float | int | None = None,
     regularization: float | int = ZCA_REGULARIZATION,
 ) -> Preprocessing:
-    """Fit a method on training images `[n, *shape]`, uint8 or float32, in whatever scale they have.
+    """Fit a method on training images `[n, *shape]`, uint8 or float32, in any scale.
 
     none         y = x
-    unit_range   y = (x − lowest) / (highest − lowest), of all training pixels: 0..255 becomes 0..1
-    mean_image   y = x − mean, the course's: on the 0..255 scale, no division
+    unit_range   y = (x − lowest) / (highest − lowest), over all pixels: 0..255 becomes 0..1
+    mean_image   y = x − mean, as in the course: the 0..255 scale stays
     standardize  y = (x − mean) / max(std, 0.01 · the largest std), so that pixels that hardly vary
-                 are not blown up; std is the biased one, as np.std
-    pca          y = (x − mean) V_k, the k leading eigenvectors of the covariance: k = `components`,
-                 or the fewest that keep the fraction `variance` of the variance
+                 are not scaled up; std is the biased one, as np.std
+    pca          y = (x − mean) V_k, with the k leading eigenvectors of the covariance; k is
+                 `components`, or the smallest that keeps the fraction `variance` of the variance
     zca          y = (x − mean) V (Λ + ε · mean(Λ))^(−1/2) Vᵀ with ε = `regularization`; images stay
                  images, and as ε → 0 their covariance becomes the identity
 
-    Λ, V are of the biased covariance (division by n); the largest entry of each eigenvector is made
-    positive, so that PCA does not depend on the LAPACK at hand. Means and covariances are summed in
-    float64 over chunks. ConfigurationError for settings that cannot be, DataError for images that
-    are too few or do not vary.
+    Λ and V belong to the biased covariance (division by n); the largest entry of each eigenvector
+    is made positive, so that PCA does not depend on the LAPACK at hand. Means and covariances are
+    summed in float64 over chunks. Raises ConfigurationError for settings that are out of range, and
+    DataError for too few images or images that do not vary.
     """
-    _check_method(method)
+    one_of("preprocessing", method, METHODS)
     if method != "pca" and (components is not None or variance is not None):
         raise ConfigurationError(
             f"components and variance belong to 'pca', got them with {method!r}. "
@@ -166,15 +167,15 @@ def fit(
         )
     pixels = Scale.of(images)
     if method == "none":
-        return Preprocessing(method, pixels, np.zeros(x.shape[1], np.float32))
+        return Preprocessing(method=method, pixels=pixels, mean=np.zeros(x.shape[1], np.float32))
     if method == "unit_range":
         return _unit_range(x, pixels)
     mean = mean_of(x)
-    mean32 = mean.astype(np.float32)
+    fitted = functools.partial(Preprocessing, method=method, pixels=pixels, mean=_as32(mean))
     if method == "mean_image":
-        return Preprocessing(method, pixels, mean32)
+        return fitted()
     if method == "standardize":
-        return Preprocessing(method, pixels, mean32, scale=_inverse_std(x, mean))
+        return fitted(scale=_inverse_std(x, mean))
     if method == "pca":
         _check_pca(components, variance, most=min(x.shape))
     elif not 1e-30 <= regularization <= 1e30:
@@ -189,20 +190,19 @@ def fit(
         if variances[0] == 0:
             raise _unvarying(method)
         if method == "zca":
-            projection = whitening(variances, axes, regularization)
-            return Preprocessing(method, pixels, mean32, projection=_as32(projection))
+            return fitted(projection=_as32(whitening(variances, axes, regularization)))
     except MemoryError:
         raise _too_large(method, *x.shape) from None
     if components is None:
         assert variance is not None  # _check_pca
-        kept = np.cumsum(variances) / variances.sum()
-        # The last bits of the sum must not ask for one component more, or one too many.
-        components = min(int(np.searchsorted(kept, variance - 1e-12)) + 1, min(x.shape))
-    return Preprocessing(method, pixels, mean32, projection=_as32(axes[:, :components]))
+        explained = np.cumsum(variances) / variances.sum()
+        # The tolerance keeps rounding of the sum from asking for one more component.
+        components = min(int(np.searchsorted(explained, variance - 1e-12)) + 1, min(x.shape))
+    return fitted(projection=_as32(axes[:, :components]))
 
 
 def check_memory(method: str, rows: int, features: int) -> None:
-    """Raise ConfigurationError for a decomposition that takes more than half of the memory."""
+    """Raise ConfigurationError if the decomposition takes more than half of the memory."""
     if method in ELEMENTWISE:
         return
     if _bytes_to_fit(method, rows, features) > host_memory() / 2:
@@ -220,11 +220,6 @@ def _too_large(method: str, rows: int, features: int) -> ConfigurationError:
         f"{_bytes_to_fit(method, rows, features) / 2**30:.1f} GiB, expected at most half of this "
         f"machine's {host_memory() / 2**30:.1f}: give smaller images, or use 'mean_image'"
     )
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise ConfigurationError(unknown("preprocessing", method, METHODS))
 
 
 def _check_pca(components: int | None, variance: float | int | None, most: int) -> None:
@@ -262,7 +257,7 @@ def _inverse_std(x: np.ndarray, mean: np.ndarray) -> Float32[np.ndarray, "featur
     std = np.sqrt(squares / len(x))
     if std.max() == 0:
         raise _unvarying("standardize")
-    return _as32(1 / np.maximum(std, SMALLEST_STD * std.max()))
+    return _as32(1 / np.maximum(std, MIN_RELATIVE_STD * std.max()))
 
 
 def _unit_range(x: np.ndarray, pixels: Scale) -> Preprocessing:
@@ -271,7 +266,7 @@ def _unit_range(x: np.ndarray, pixels: Scale) -> Preprocessing:
         raise _unvarying("unit_range")
     low, scale = np.float32(lowest), np.float32(1 / (highest - lowest))
     mean, scales = np.full(x.shape[1], low), np.full(x.shape[1], scale)
-    return Preprocessing("unit_range", pixels, mean, scales)
+    return Preprocessing(method="unit_range", pixels=pixels, mean=mean, scale=scales)
 
 
 def _as32(array: np.ndarray) -> np.ndarray:

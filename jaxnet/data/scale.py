@@ -1,14 +1,14 @@
-"""The scale of pixels: images from 0 to 1 are not for a network trained on 0 to 255."""
+"""The scale of pixels: a network trained on 0 to 255 cannot use images from 0 to 1."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-# Between scales that are mixed up lie factors of 255 and, to standardized pixels, about 100; dark
-# images and other features do not differ as much in both their largest and their usual size.
-FACTOR = 50
-_ROWS = 1000  # that the usual size is taken from
+# Scales that people confuse differ by a factor of 255, or of about 100 for standardized pixels.
+# Dark images and other features do not differ as much in both their largest and their mean size.
+MIN_SCALE_RATIO = 50
+_SAMPLE_ROWS = 1000  # enough for the mean size
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Scale:
 
     @classmethod
     def of(cls, images: Shaped[np.ndarray, "n *shape"]) -> "Scale":
-        """Return the scale of images, of which there is at least one; the size is of some."""
-        some = images[:: max(1, len(images) // _ROWS)]
-        with np.errstate(over="ignore"):  # infinity is another scale than any
+        """Return the scale of one image or more; a sample of the rows gives the size."""
+        some = images[:: max(1, len(images) // _SAMPLE_ROWS)]
+        with np.errstate(over="ignore"):  # an infinite size is unlike any other
             size = np.abs(some.astype(np.float32)).mean(dtype=np.float64)
         return cls(float(images.min()), float(images.max()), float(size))
 
@@ -37,13 +37,13 @@ class Scale:
         return np.array([self.lowest, self.highest, self.size], np.float32)
 
     def is_unlike(self, other: "Scale") -> bool:
-        """Whether the one is FACTOR times the other, largest values and usual ones alike.
+        """Whether both the largest and the mean size differ by more than MIN_SCALE_RATIO.
 
-        Images that are all 0 are of any scale.
+        Images that are all 0 fit any scale.
         """
         pairs = ((self.largest, other.largest), (self.size, other.size))
-        return all(a > FACTOR * b > 0 for a, b in pairs) or all(
-            b > FACTOR * a > 0 for a, b in pairs
+        return all(a > MIN_SCALE_RATIO * b > 0 for a, b in pairs) or all(
+            b > MIN_SCALE_RATIO * a > 0 for a, b in pairs
         )
 
     @property

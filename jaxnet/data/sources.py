@@ -1,4 +1,4 @@
-"""The known data sets: where each is looked for on this machine, and how it is read."""
+"""The known data sets: where each may stand on this machine, and the function that reads it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import cifar10, fashion_mnist
 from jaxnet.data.dataset import DataSet
 from jaxnet.errors import ConfigurationError, DataError, unknown
-from jaxnet.signatures import checked
 
-VARIABLE = "JAXNET_DATA_DIR"
+DATA_DIR_VARIABLE = "JAXNET_DATA_DIR"
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A known data set.
 
-    `places` are looked at in this order: relative ones in the data directory, absolute ones as they
-    are. `lacks` says what a place is short of, and `read` reads a place that is short of nothing.
-    `files` maps the name of each official file to its md5; `fetch` downloads them from `address`
-    into `folder` of the data directory, and `fetched` is where they are found then. A source
-    without an address is part of the package.
+    `places` are tried in this order; a text is relative to the data directory, a Path is absolute.
+    `lacks` returns the names of the files that a place is missing, and `read` reads a complete
+    place. `files` has the name and the md5 of each official file; `fetch` downloads them from
+    `address` into `folder` of the data directory, after which `fetched` is the place that has
+    them. A source without an address is part of the package.
     """
 
     summary: str
@@ -56,8 +56,8 @@ SOURCES: dict[str, Source] = {
         lacks=fashion_mnist.lacks,
         read=fashion_mnist.read,
         address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        # From the README of zalandoresearch/fashion-mnist. Debian's files, compressed anew, have
-        # others; they are used where they are found but cannot be what is downloaded.
+        # From the README of zalandoresearch/fashion-mnist. Debian compresses the files anew, which
+        # changes their md5: such files are read where they stand, but no download can match them.
         files=(
             ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
             ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
@@ -71,7 +71,7 @@ SOURCES: dict[str, Source] = {
         summary="50,000 + 10,000 colour photographs, 32×32, 10 classes",
         licence="none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny "
         "Images, 2009",
-        # Fastest to read first.
+        # The place that is fastest to read comes first.
         places=(
             "cifar-10-batches-bin",
             "cifar-10-batches-py",
@@ -90,19 +90,19 @@ SOURCES: dict[str, Source] = {
 
 def data_directory() -> Path:
     """Return JAXNET_DATA_DIR if it is set, else the platform's cache folder of jaxnet."""
-    if folder := os.environ.get(VARIABLE):
+    if folder := os.environ.get(DATA_DIR_VARIABLE):
         return Path(folder).expanduser()
-    import pooch  # only here: it takes longer to import than the embedded data set to load
+    import pooch  # here: its import takes longer than to load the embedded data set
 
     return Path(pooch.os_cache("jaxnet"))
 
 
 @checked
 def load(name: str, *, data_dir: Path | str | None = None) -> DataSet:
-    """Read a known data set from where it is found: in `data_dir`, or else `data_directory()`.
+    """Read a known data set from `data_dir` (default: `data_directory()`).
 
-    ConfigurationError for an unknown name; DataError if it is not there (the message lists the
-    places looked at and what to do) or is damaged.
+    Raises ConfigurationError for an unknown name, and DataError if the data set is damaged or not
+    there; the message lists the places tried and the remedies.
 
     >>> load("fashion-mnist-mini").train_images.shape
     (2000, 28, 28, 1)
@@ -113,15 +113,15 @@ def load(name: str, *, data_dir: Path | str | None = None) -> DataSet:
         raise DataError(
             f"{name} is not on this machine. Looked at:\n"
             + "\n".join(f"  {line}" for line in looked)
-            + f"\nEither download it:  jaxnet data fetch {name}\nor set {VARIABLE} to the folder "
-            f"that holds {_what_to_hold(source)}."
+            + f"\nEither download it:  jaxnet data fetch {name}\nor set {DATA_DIR_VARIABLE} to the "
+            f"folder that holds {_what_to_hold(source)}."
         )
     return source.read(found)
 
 
 @checked
 def describe(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
-    """Load a data set and return what there is to say of it; raises as `load` does."""
+    """Load a data set and return its description; raise errors as `load` does."""
     data = load(name, data_dir=data_dir)
     return {
         "name": name,
@@ -140,12 +140,12 @@ def describe(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
 
 @checked
 def available(data_dir: Path | str | None = None) -> list[tuple[str, str, Path | None]]:
-    """Return (name, one line, place found or None) of every known data set; reads nothing."""
+    """Return (name, summary, place or None) of every known data set, without reading any."""
     return [(name, s.summary, search(s, data_dir)[0]) for name, s in SOURCES.items()]
 
 
 def get(name: str) -> Source:
-    """Return a known source; ConfigurationError with the near match for an unknown name."""
+    """Return a known source; raise ConfigurationError with the near match for an unknown name."""
     if name not in SOURCES:
         raise ConfigurationError(
             unknown("data set", name, SOURCES) + ". For arrays of your own: DataSet.from_arrays"
@@ -154,7 +154,7 @@ def get(name: str) -> Source:
 
 
 def search(source: Source, data_dir: Path | str | None) -> tuple[Path | None, list[str]]:
-    """Return the first complete place, and a line on each place passed over before it."""
+    """Return the first complete place, and for each place before it a line on what it lacks."""
     looked = []
     for path in places(source, data_dir):
         if not path.exists():
@@ -167,18 +167,18 @@ def search(source: Source, data_dir: Path | str | None) -> tuple[Path | None, li
 
 
 def places(source: Source, data_dir: Path | str | None) -> Iterator[Path]:
-    """Yield the places of a source as full paths, in the order in which they are looked at."""
+    """Yield the places of a source as full paths, in the order in which they are tried."""
     for place in source.places:
         yield place if isinstance(place, Path) else resolve(data_dir) / place
 
 
 def resolve(data_dir: Path | str | None) -> Path:
-    """Return the data directory meant by an optional argument; DataError if it is a file."""
+    """Return `data_dir` or its default; raise DataError if it is a file."""
     directory = data_directory() if data_dir is None else Path(data_dir).expanduser()
     if directory.is_file():
         raise DataError(
-            f"{directory} is a file, expected the folder that holds the data. Set {VARIABLE}, or "
-            "data_dir, to the folder."
+            f"{directory} is a file, expected the folder that holds the data. Set "
+            f"{DATA_DIR_VARIABLE}, or data_dir, to the folder."
         )
     return directory
 

@@ -1,4 +1,4 @@
-"""The split of a training set: which rows judge, and which are trained on."""
+"""The split of a training set into rows to train on and rows to validate on."""
 
 import math
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
-from jaxnet.checks import one_of, whole
+from jaxnet.arguments.checks import one_of, whole
 from jaxnet.errors import ConfigurationError
 
 SPLITS = ("stratified", "tail")
 
-Rows = Int64[np.ndarray, "_"] | slice  # of an array, one by one or all between two
+Rows = Int64[np.ndarray, "_"] | slice  # the indices of rows, or a range of them
 
-# A difference between two parts is worth a word from this share of the rows on, if chance makes it
-# less than once in a million splits.
-SMALLEST_SHIFT = 0.1
-CHANCE = 1e-6
+# A shift is reported if it is larger than this share of the rows, and if a random split would have
+# such a shift with less than this probability.
+MIN_SHIFT_SHARE = 0.1
+MAX_CHANCE_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Examples:
 
 
 class Splits(NamedTuple):
-    """What a run trains on, what it is chosen by, and what it is judged by."""
+    """The examples that a run trains on, is chosen by, and is tested on."""
 
     train: Examples
     validation: Examples
@@ -40,7 +40,7 @@ class Splits(NamedTuple):
 
 
 def check_split(kind: str, seed: int) -> None:
-    """Raise ConfigurationError for a split that there is not, or a seed without effect."""
+    """Raise ConfigurationError for an unknown split, or a seed without effect."""
     one_of("split", kind, SPLITS)
     seed = whole("split_seed", seed, 0)
     if kind == "tail" and seed:
@@ -53,17 +53,17 @@ def check_split(kind: str, seed: int) -> None:
 def split_rows(
     labels: Int32[np.ndarray, "n"], validation: int, train: int, kind: str, seed: int
 ) -> tuple[Rows, Rows]:
-    """Return the rows to train on and those to validate on, each in the order of the data.
+    """Return the rows to train on and the rows to validate on, each in the order of the data.
 
     tail        trains on the first `train` rows and validates on the next `validation`, the
                 course's convention
-    stratified  draws both within each class: of class c as near as whole rows come to
-                rows · count(c) / n, by largest remainders (ties: the lower class); no class is
-                drawn empty by the validation rows while there are rows to train on for all
+    stratified  draws both within each class c, about rows · count(c) / n rows, rounded by largest
+                remainders (ties: the lower class); validation leaves every class a row to train
+                on, as long as `train` allows one for each
 
-    The draw depends on labels and seed alone. Row i has the i-th number of the Philox generator
-    whose key is the seed, a stream that is the same in every version of NumPy; of each class the
-    rows with the lowest numbers validate, and those after them train.
+    The draw depends on labels and seed alone. Row i gets the i-th number of the Philox generator
+    whose key is the seed, a stream that is the same in every version of NumPy. In each class, the
+    rows with the lowest numbers validate, and the next ones train.
     """
     if kind == "tail":
         return slice(0, train), slice(train, train + validation)
@@ -74,19 +74,19 @@ def split_rows(
     drawn = np.random.Philox(key=seed).random_raw(len(labels))
     order = np.lexsort((drawn, labels))
     begins = np.cumsum(counts) - counts
-    place = np.empty(len(labels), np.int64)  # of each row within its class
-    place[order] = np.arange(len(labels)) - begins[labels[order]]
+    rank = np.empty(len(labels), np.int64)  # of each row within its class
+    rank[order] = np.arange(len(labels)) - begins[labels[order]]
     validates = to_validate[labels]
     return (
-        np.flatnonzero((place >= validates) & (place < validates + to_train[labels])),
-        np.flatnonzero(place < validates),
+        np.flatnonzero((rank >= validates) & (rank < validates + to_train[labels])),
+        np.flatnonzero(rank < validates),
     )
 
 
 def _apportion(
     rows: int, counts: Int64[np.ndarray, "classes"], most: Int64[np.ndarray, "classes"]
 ) -> Int64[np.ndarray, "classes"]:
-    """Return how many of `rows` each class gives: in proportion to `counts`, at most `most`."""
+    """Return how many of `rows` each class gives: proportional to `counts`, and at most `most`."""
     shares, remainders = np.divmod(rows * counts, counts.sum())
     shares = np.minimum(shares, most)
     by_remainder = np.argsort(-remainders, kind="stable")
@@ -98,11 +98,11 @@ def _apportion(
 
 @dataclass(frozen=True)
 class LabelShift:
-    """How far the labels of one part are distributed differently from those trained on.
+    """How far the labels of one part are distributed differently from the training labels.
 
     `distance` is ½ Σ|p − q| over the classes, the share of rows that would have to change their
-    label; `unseen` the share of rows whose class was not trained on; `clear` whether chance is
-    ruled out.
+    label. `unseen` is the share of rows whose class was not trained on. `clear` is True if the
+    shift is large and chance is ruled out.
     """
 
     distance: float
@@ -111,7 +111,7 @@ class LabelShift:
 
     @classmethod
     def from_dict(cls, parts: object) -> "LabelShift | None":
-        """Return what a file says of a shift, None for what it cannot be."""
+        """Return the shift that a file describes; None if it describes none."""
         match parts:
             case {
                 "distance": float() as distance,
@@ -123,26 +123,27 @@ class LabelShift:
 
     def __str__(self) -> str:
         if self.unseen:
-            return f"{self.unseen:.0%} of the rows are of classes that are not trained on"
-        return f"{self.distance:.0%} of the rows would need another label to be distributed alike"
+            return f"{self.unseen:.0%} of the rows belong to classes that are not trained on"
+        return f"{self.distance:.0%} of the rows would need another label for an equal distribution"
 
 
 def label_shift(
     trained: Int32[np.ndarray, "n"], judged: Int32[np.ndarray, "m"], classes: int
 ) -> LabelShift:
-    """Return how far the labels of the judged rows are from those trained on."""
+    """Return how far the labels of the judged rows are distributed from the training labels."""
     if not len(judged):
         return LabelShift(0.0, 0.0, False)
     a, b = (np.bincount(labels, minlength=classes) for labels in (trained, judged))
     n, m = len(trained), len(judged)
     distance = float(np.abs(a / n - b / m).sum() / 2)
-    # Two draws from one distribution are at most half the sum of the standard deviations apart in
-    # the mean; as one row moves that by 1/n or 1/m, McDiarmid's inequality bounds the rest.
+    # For two draws from one distribution, the mean distance is at most half the sum of the standard
+    # deviations. One row changes the distance by 1/n or 1/m, so McDiarmid's inequality bounds how
+    # far it exceeds its mean by chance.
     shares, scatter = (a + b) / (n + m), 1 / n + 1 / m
     mean = float(np.sqrt(shares * (1 - shares) * scatter).sum() / 2)
-    apart = distance > mean + math.sqrt(-math.log(CHANCE) / 2 * scatter)
-    # The chance that all rows of one class come to be judged, for any of the classes.
+    apart = distance > mean + math.sqrt(-math.log(MAX_CHANCE_PROBABILITY) / 2 * scatter)
+    # A bound on the probability that all rows of any one class are drawn to be judged.
     absent = b[a == 0]
-    lacking = classes * (m / (n + m)) ** int(absent.max(initial=0)) < CHANCE
-    clear = distance > SMALLEST_SHIFT and (apart or lacking)
+    lacking = classes * (m / (n + m)) ** int(absent.max(initial=0)) < MAX_CHANCE_PROBABILITY
+    clear = distance > MIN_SHIFT_SHARE and (apart or lacking)
     return LabelShift(distance, float(absent.sum() / m), clear)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.splits import LabelShift
 from jaxnet.diagnosis.capacity import overfit, underfit
 from jaxnet.diagnosis.finding import Diagnosis, Finding, Observed
@@ -20,7 +21,6 @@ from jaxnet.diagnosis.noise import (
 )
 from jaxnet.diagnosis.rate import explosion, plateau, too_low, worse_than_chance
 from jaxnet.diagnosis.start import initial_loss
-from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.record import History
 from jaxnet.sweeps.replicates import Replicates
@@ -84,7 +84,7 @@ def diagnose(
         axes = [name for name in run.swept if name != "seed"]
         wide = diagnose_rows(run.replicates, axes, validation=run.validation, noise=run.noise)
         return Diagnosis((*wide, *found))
-    from jaxnet.report.recorded import read_run
+    from jaxnet.sweeps.recorded import read_run
 
     recorded = read_run(run)
     found = diagnose_row(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxnet.data.splits import LabelShift
+from jaxnet.host.terminal import printable
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.record import History
-from jaxnet.terminal import printable
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import JaxnetError
 from jaxnet.gradcheck.arguments import take_apart
 from jaxnet.gradcheck.demands import demand_budget, demand_live, demand_settings, is_named
@@ -16,7 +17,6 @@ from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, Report, worst_of
 from jaxnet.gradcheck.run import run
 from jaxnet.gradcheck.subject import Problem, prepare
-from jaxnet.signatures import checked
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from jaxnet.gradcheck.check import check_grads
 from jaxnet.gradcheck.find import find_functions, find_in, find_named, first_line
 from jaxnet.gradcheck.given import checked_functions, given_for
 from jaxnet.gradcheck.report import FAIL, KINK, PASS, Report
-from jaxnet.texts import to_json
+from jaxnet.host.texts import to_json
 
 _CONFIG: Any = jax.config
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 import jax
 import numpy as np
 
-from jaxnet.checks import held, shown, whole
+from jaxnet.arguments.checks import held, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.program import LoopProgram

@@ -4,8 +4,8 @@ import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxnet.terminal import printable
-from jaxnet.texts import to_json
+from jaxnet.host.terminal import printable
+from jaxnet.host.texts import to_json
 
 PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
 _WIDTH = 100  # columns of the text

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.scipy.special import erfc
 from jaxtyping import Array, Float, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
-from jaxnet.signatures import checked
 
 
 @checked

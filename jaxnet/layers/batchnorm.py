@@ -8,8 +8,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.layers.layer import Layer, Shape, Tree, as_dtype, feature_count
-from jaxnet.signatures import checked
 
 
 @jax.tree_util.register_dataclass

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.layers.layer import Cache, Layer, init_nothing
-from jaxnet.signatures import checked
 
 
 @checked

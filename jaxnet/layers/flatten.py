@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.layers.layer import Layer, Shape, Tree
-from jaxnet.signatures import checked
 
 
 @jax.tree_util.register_static

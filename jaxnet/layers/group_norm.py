@@ -7,9 +7,9 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype
-from jaxnet.signatures import checked
 
 
 @checked

@@ -5,9 +5,9 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import Cache, Layer, Shape, Tree, as_dtype, feature_count
-from jaxnet.signatures import checked
 
 
 @checked

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Layer, Shape, Tree
 from jaxnet.layers.windows import Padding, Size, Windows, windows
-from jaxnet.signatures import checked
 
 
 class MaxPoolCache(NamedTuple):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.layers.batchnorm import BatchnormCache, batchnorm, batchnorm_backward, batchnorm_forward
 from jaxnet.layers.layer import Layer, Shape, Tree
 from jaxnet.layers.windows import windows
-from jaxnet.signatures import checked
 
 
 @checked

@@ -12,11 +12,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 BEST = "best validation accuracy"
 

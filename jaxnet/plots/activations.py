@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, ORANGE, set_title
-from jaxnet.signatures import checked
 
 _MOST_BINS = 10_000  # more than a screen has columns
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
 from jaxnet.errors import ConfigurationError
 
 Column = Sequence[Any] | np.ndarray

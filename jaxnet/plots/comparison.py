@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import set_title
-from jaxnet.signatures import checked
 from jaxnet.sweeps.record import History
 
 LINES, MARKERS = ("-", "--", "-.", ":"), "osD^vPp*"

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Num
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 
 @checked

@@ -6,10 +6,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 # Darker is more, in greyscale too.
 SHARES = LinearSegmentedColormap.from_list("diverged", ["#F4F4F4", "#F5B98A", ORANGE])

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Num
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 
 @checked

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.axis import as_numbers
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 
 @checked

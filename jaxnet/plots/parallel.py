@@ -8,10 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.axis import Axis, Column, as_numbers, check_lengths, make_axis
 from jaxnet.plots.style import COLOURS, GREY, ORANGE, set_title
-from jaxnet.signatures import checked
 
 
 @checked

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Transform, offset_copy
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.intervals import mean_interval
 from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
 from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 
 MARKERS, LINES = "osD^vPp*", ("-", "--", "-.", ":")
 APART = 10  # points between two series at one value; the single runs stand halfway

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
-from jaxnet.signatures import checked
 from jaxnet.sweeps.replicates import Replicates, within_noise
 
 MOST = 12

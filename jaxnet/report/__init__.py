@@ -2,3 +2,4 @@
 
 from jaxnet.report.page import available as available
 from jaxnet.report.page import write_report as write_report
+from jaxnet.report.publishing import publish as publish

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from jaxnet.diagnosis import diagnose_row, diagnose_rows
+from jaxnet.host.texts import to_json
 from jaxnet.intervals import mean_interval
 from jaxnet.plots.axis import make_axis
 from jaxnet.report.importance import METHOD, importance
 from jaxnet.report.pictures import first_layer, tiles
-from jaxnet.report.recorded import Recorded
+from jaxnet.sweeps.recorded import Recorded
 from jaxnet.sweeps.replicates import Replicates, within_noise
 from jaxnet.sweeps.rows import OUTCOME_COLUMNS, Row, rank
-from jaxnet.texts import to_json
 
 MOST_CURVES = 300  # more are a smear
 MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all

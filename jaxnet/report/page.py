@@ -9,13 +9,13 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, RunFolderError
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
+from jaxnet.host.texts import to_json
 from jaxnet.report.content import content
-from jaxnet.report.recorded import read_run
-from jaxnet.signatures import checked
+from jaxnet.sweeps.recorded import read_run
 from jaxnet.sweeps.rows import Row
-from jaxnet.texts import to_json
 
 REPORT = "report.html"
 

@@ -13,7 +13,6 @@ from jaxnet.sweeps.presets import PRESETS as PRESETS
 from jaxnet.sweeps.presets import find_preset as find_preset
 from jaxnet.sweeps.results import SweepResult as SweepResult
 from jaxnet.sweeps.rows import Row as Row
-from jaxnet.sweeps.run import run_job as run_job
 from jaxnet.sweeps.search import RandomSearch as RandomSearch
 from jaxnet.sweeps.search import Sampler as Sampler
 from jaxnet.sweeps.search import search as search
@@ -42,5 +41,6 @@ from jaxnet.sweeps.space import (
     uniform as uniform,
 )
 from jaxnet.sweeps.sweep import plan as plan
+from jaxnet.sweeps.sweep import run_job as run_job
 from jaxnet.sweeps.sweep import sweep as sweep
 from jaxnet.sweeps.sweep import train as train

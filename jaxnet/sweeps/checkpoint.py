@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.errors import DataError
+from jaxnet.host.tensors import read_metadata, read_tensors, write_tensors
+from jaxnet.host.texts import parse_json, to_json
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.task import Task
-from jaxnet.tensors import read_metadata, read_tensors, write_tensors
-from jaxnet.texts import parse_json, to_json
 from jaxnet.training.blocks import blocks_of
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program

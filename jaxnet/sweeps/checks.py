@@ -2,7 +2,7 @@
 
 import warnings
 
-from jaxnet.checks import number, one_of, whole
+from jaxnet.arguments.checks import number, one_of, whole
 from jaxnet.data import DataSet
 from jaxnet.data.arrays import channels_first
 from jaxnet.data.preprocessing import check_memory

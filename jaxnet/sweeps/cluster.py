@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jaxnet.checks import shown, whole
+from jaxnet.arguments.checks import shown, whole
 from jaxnet.errors import ConfigurationError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnet.host.memory import host_memory
 from jaxnet.layers.correlation import convolution_form
-from jaxnet.memory import host_memory
 from jaxnet.training.blocks import block_of, blocks_of
 from jaxnet.training.learner import Hyperparameters, build_model
 from jaxnet.training.numerics import numerics, parameter_dtype

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
 from jaxnet.errors import ConfigurationError
 
 _CPU_DEVICES = "jax_num_cpu_devices"

@@ -25,7 +25,8 @@ import jax
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.files import PARTIAL, write_whole
+from jaxnet.host.files import PARTIAL, write_whole
+from jaxnet.host.texts import parse_json, read_text, to_json
 from jaxnet.sweeps.extension import AnotherRun, check_ends, check_same, check_search, ids_of
 from jaxnet.sweeps.identity import identify
 from jaxnet.sweeps.job import Job
@@ -35,7 +36,6 @@ from jaxnet.sweeps.results import NETWORKS, SweepResult
 from jaxnet.sweeps.rowids import record, with_results
 from jaxnet.sweeps.rows import write_csv
 from jaxnet.sweeps.store import Store, read_store
-from jaxnet.texts import parse_json, read_text, to_json
 from jaxnet.training.numerics import compiler_flags
 
 CONFIG = "config.json"
@@ -138,7 +138,7 @@ class RunFolder:
         work: dict[str, Any],
         judged: Judged | None,
     ) -> None:
-        """Write the tables, and the pictures and the report of a complete run.
+        """Write the tables, the summary and the arrays; `jaxnet.report.publish` draws them.
 
         `seconds` is the time of all calls, `plan` says what trained together, `work` how long it
         took (see `Meter`). Where this call has not `trained`, the two are those of an earlier one.
@@ -162,18 +162,10 @@ class RunFolder:
             if any(len(one.rows) > 1 for one in result.replicates):
                 write_replicates_csv(result.replicates, self.path / "replicates.csv")
             write_whole(self.path / SUMMARY, _json(summary).encode("utf-8"))
-            if complete:
-                from jaxnet.sweeps.pictures import draw  # matplotlib takes a while to import
-
-                draw(result, self.path)
             if judged is not None:
                 judged.save(self.path / JUDGED)
             if result.layers is not None:
                 result.layers.save(self.path / LAYERS)
-            from jaxnet.report import available, write_report
-
-            if available():
-                write_report([self.path], rows=result.rows)
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to {self.path}: {error}. The results are safe in {self.database}"

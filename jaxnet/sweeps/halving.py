@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.checks import number, whole
+from jaxnet.arguments.checks import number, whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
-from jaxnet.signatures import checked
 
 ALL = 100  # brackets: as many as there are rungs
 

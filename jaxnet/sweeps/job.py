@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxnet.checks import LARGEST, shown, whole
+from jaxnet.arguments.checks import LARGEST, shown, whole
+from jaxnet.arguments.signatures import check_fields, checked
 from jaxnet.data import DataSet, Splits
 from jaxnet.data.splits import LabelShift, check_split, label_shift
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.signatures import check_fields, checked
+from jaxnet.host.texts import parse_json, parse_toml, read_text
 from jaxnet.sweeps.halving import Halving, halving_from
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.space import SPACES, Space, space_from_dict
-from jaxnet.texts import parse_json, parse_toml, read_text
 from jaxnet.training.settings import Configuration, configured
 from jaxnet.values.identified import Identities
 

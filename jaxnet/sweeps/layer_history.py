@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from jaxnet.errors import DataError
-from jaxnet.tensors import read_fields, write_tensors
+from jaxnet.host.tensors import read_fields, write_tensors
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from typing import Protocol, TypeGuard
 
 import jax
 
-from jaxnet.progress import Reporter
+from jaxnet.host.interrupt import Interrupt
+from jaxnet.host.progress import Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.meter import Meter
 from jaxnet.sweeps.plan import Capacity
 from jaxnet.sweeps.prepared import DataCache

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from jaxnet.errors import ConfigurationError, JaxnetError, WorkerError
+from jaxnet.host.log import LOG
 from jaxnet.sweeps.checkpoint import INTERVAL, Checkpoint
 from jaxnet.sweeps.cluster import Ray
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.folder import versions
 from jaxnet.sweeps.local import Desk, Finished, divisible
-from jaxnet.sweeps.log import LOG
 from jaxnet.sweeps.plan import Capacity
 from jaxnet.sweeps.prepared import method_of
 from jaxnet.sweeps.queue import Assignment, Interrupted, Queue

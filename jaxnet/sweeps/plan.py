@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnet.host.terminal import printable
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, program_flops, step_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import (
@@ -27,7 +28,6 @@ from jaxnet.sweeps.fusion import (
 )
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
-from jaxnet.terminal import printable
 from jaxnet.training.blocks import BLOCK_WIDTH, blocks_of
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration, Shapes, Structure

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from jaxnet.checks import whole
+from jaxnet.arguments.checks import whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
-from jaxnet.signatures import checked
 from jaxnet.sweeps.checks import check_budget
 from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices

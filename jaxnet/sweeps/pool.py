@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from jaxnet.files import remove_partial
+from jaxnet.host.files import remove_partial
 from jaxnet.sweeps.checkpoint import Checkpoint, StoredStack, find_stacks, restore
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.results import NETWORKS

@@ -4,8 +4,8 @@ convolutions with its learning rates.
 
 import math
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.signatures import checked
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.space import Grid
 

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from jaxnet.host.log import LOG
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.devices import fill
 from jaxnet.sweeps.fusion import fitting_size
-from jaxnet.sweeps.log import LOG
 from jaxnet.sweeps.plan import Group
 from jaxnet.sweeps.stack import Stack
 from jaxnet.training.program import Program

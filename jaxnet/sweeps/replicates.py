@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
 from jaxnet.intervals import Interval, mean_interval, proportion_interval, welch_interval
 from jaxnet.sweeps.rows import Row, csv_text
 

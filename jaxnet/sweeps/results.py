@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data.splits import LabelShift
 from jaxnet.errors import RunFolderError
-from jaxnet.signatures import checked
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.rows import Row, rank, swept

@@ -6,7 +6,6 @@ and zeros in the slots that are too many, unless a new one saves more time than 
 compile. What decides is nominal costs and no clock, as in `jaxnet.sweeps.fusion`.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -131,8 +130,8 @@ class Rounds:
         self.run.leave(result, complete=True)
         return result
 
-    def give_up(self, started: float) -> None:
-        """Leave a readable folder."""
-        if self.run.folder is not None and self.run.found:
-            with contextlib.suppress(OSError):
-                self.run.leave(self.run.result(started, network=None), complete=False)
+    def give_up(self, started: float) -> SweepResult:
+        """Return what was found before an interruption, and leave a readable folder."""
+        result = self.run.result(started, network=None)
+        self.run.leave(result, complete=False)
+        return result

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
 from jaxnet.sweeps.record import Outcome
 
 OUTCOME_COLUMNS = ("steps", "final_loss", "train_accuracy", "val_accuracy", "status")

@@ -1,6 +1,5 @@
 """Carry out a job: what is missing is planned, trained chunk by chunk, and committed."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,22 +11,17 @@ import numpy as np
 
 from jaxnet.data import DataSet
 from jaxnet.errors import RunFolderError
-from jaxnet.progress import Bar, Reporter
-from jaxnet.signatures import checked
+from jaxnet.host.interrupt import Interrupt
+from jaxnet.host.progress import Reporter
 from jaxnet.sweeps.checkpoint import Checkpoint, StoredStack
-from jaxnet.sweeps.checks import check_job, check_options
-from jaxnet.sweeps.cluster import Ray, connected
-from jaxnet.sweeps.folder import DATABASE, LAYERS, LOG_FILE, RunFolder, read_config
+from jaxnet.sweeps.folder import DATABASE, LAYERS, RunFolder, read_config
 from jaxnet.sweeps.halving import Bracket
 from jaxnet.sweeps.identity import identify, shown
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.local import Desk, Executor, Finished, Local
-from jaxnet.sweeps.log import logged
 from jaxnet.sweeps.meter import Meter
-from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.planning import capacity_here, plan_job
 from jaxnet.sweeps.pool import Pool
@@ -47,59 +41,6 @@ from jaxnet.training.network import Network
 from jaxnet.training.numerics import pinned_flags
 from jaxnet.training.program import Program
 from jaxnet.training.step import Member
-
-
-@checked
-def run_job(
-    job: Job,
-    data: DataSet,
-    *,
-    out: Path | str | None = None,
-    progress: bool = False,
-    memory: float | int | None = None,
-    keep: int | None = 1,
-    select: str = "mean",
-    callback: Callback | None = None,
-    devices: int | None = None,
-    on: str | Ray | None = None,
-) -> SweepResult:
-    """Run a job on a data set already loaded; `sweep` says the rest."""
-    started = time.perf_counter()
-    cluster = check_options(keep=keep, select=select, on=on, callback=callback, devices=devices)
-    check_job(job, data, filed=out is not None)
-    # What cannot be is refused before anything is written.
-    plan_job(job, data, memory=memory, devices=devices)
-    with contextlib.ExitStack() as stack:
-        if cluster is not None:
-            stack.enter_context(connected(cluster))
-        folder = None if out is None else RunFolder.open(out, job, data)
-        store = None if folder is None else stack.enter_context(Store(folder.database))
-        if folder is not None and store is not None:
-            job = folder.enter(job, data, store)
-            stack.enter_context(logged(folder.path / LOG_FILE))
-        resources = Resources(
-            executor=None if cluster is None else OnRay(cluster, memory),
-            memory=memory,
-            devices=devices,
-            keep=keep,
-            select=select,
-            callback=callback,
-        )
-        run = Run(job, data, resources, folder, store)
-        run.reporter = stack.enter_context(Bar(run.work_of()) if progress else Reporter())
-        run.interrupt = stack.enter_context(Interrupt())
-        try:
-            run.train()
-        except BaseException:
-            # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
-            if folder is not None and run.found:
-                with contextlib.suppress(OSError):
-                    run.leave(run.result(started, run.kept_best()), complete=False)
-            raise
-        network = run.best_network()
-        result = run.result(started, network)
-        run.leave(result, complete=True)
-    return result
 
 
 def kept_network(folder: Path | str, id: int) -> Network:

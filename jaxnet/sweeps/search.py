@@ -8,15 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxnet.checks import shown, whole
+from jaxnet.arguments.checks import shown, whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.progress import Bar, Reporter
-from jaxnet.signatures import checked
+from jaxnet.host.interrupt import Interrupt
+from jaxnet.host.progress import Bar, Reporter
 from jaxnet.sweeps.checks import check_budget, check_keeping
 from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.folder import RunFolder
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.job import STEPS, Job
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.results import SweepResult
@@ -26,6 +26,7 @@ from jaxnet.sweeps.run import Resources
 from jaxnet.sweeps.schedule import Callback
 from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
 from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.sweep import publish_run
 
 
 @runtime_checkable
@@ -220,13 +221,16 @@ def run_search(
             raise  # the folder is another search's, and stays as it is
         except BaseException:
             # Ctrl-C, a full disk, a sampler's error: what finished is kept, and readable.
-            if run is not None:
-                run.give_up(started)
+            if run is not None and run.run.folder is not None and run.run.found:
+                with contextlib.suppress(OSError):
+                    publish_run(run.give_up(started), complete=False)
             raise
         if run is None:
             raise ConfigurationError("the sampler asked for no configuration at all")
         entered(asked)
-        return run.finish(started)
+        result = run.finish(started)
+        publish_run(result, complete=True)
+        return result
 
 
 def _asked(sampler: Sampler, count: int) -> list[Settings]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.checks import LARGEST, number, shown, whole
+from jaxnet.arguments.checks import LARGEST, number, shown, whole
+from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.signatures import checked
 
 Settings = dict[str, Any]
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jaxnet.errors import RunFolderError
+from jaxnet.host.texts import parse_json, to_json
 from jaxnet.sweeps.record import History, Outcome
-from jaxnet.texts import parse_json, to_json
 
 VERSION = 3  # of the tables below, in SQLite's user_version
 

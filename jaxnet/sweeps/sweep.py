@@ -1,23 +1,31 @@
 """The sweep: from a space and a data set to a table, a best network and a run folder."""
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.signatures import checked
+from jaxnet.host.interrupt import Interrupt
+from jaxnet.host.log import logged
+from jaxnet.host.progress import Bar, Reporter
 from jaxnet.sweeps.checks import check_job, check_options
-from jaxnet.sweeps.cluster import Ray
-from jaxnet.sweeps.folder import folder_beside
+from jaxnet.sweeps.cluster import Ray, connected
+from jaxnet.sweeps.folder import LOG_FILE, RunFolder, folder_beside
 from jaxnet.sweeps.halving import Halving
 from jaxnet.sweeps.job import STEPS, Job
+from jaxnet.sweeps.on_ray import OnRay
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.planning import plan_job
 from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.run import Callback, run_job
+from jaxnet.sweeps.run import Resources, Run
+from jaxnet.sweeps.schedule import Callback
 from jaxnet.sweeps.space import Listed, Space
+from jaxnet.sweeps.store import Store
 
 
 @checked
@@ -180,6 +188,71 @@ def train(data: DataSet | str = "fashion-mnist-mini", **options: Any) -> SweepRe
     (784, 30)
     """
     return sweep([{}], data, **options)
+
+
+@checked
+def run_job(
+    job: Job,
+    data: DataSet,
+    *,
+    out: Path | str | None = None,
+    progress: bool = False,
+    memory: float | int | None = None,
+    keep: int | None = 1,
+    select: str = "mean",
+    callback: Callback | None = None,
+    devices: int | None = None,
+    on: str | Ray | None = None,
+) -> SweepResult:
+    """Run a job on a data set already loaded; `sweep` says the rest."""
+    started = time.perf_counter()
+    cluster = check_options(keep=keep, select=select, on=on, callback=callback, devices=devices)
+    check_job(job, data, filed=out is not None)
+    # What cannot be is refused before anything is written.
+    plan_job(job, data, memory=memory, devices=devices)
+    with contextlib.ExitStack() as stack:
+        if cluster is not None:
+            stack.enter_context(connected(cluster))
+        folder = None if out is None else RunFolder.open(out, job, data)
+        store = None if folder is None else stack.enter_context(Store(folder.database))
+        if folder is not None and store is not None:
+            job = folder.enter(job, data, store)
+            stack.enter_context(logged(folder.path / LOG_FILE))
+        resources = Resources(
+            executor=None if cluster is None else OnRay(cluster, memory),
+            memory=memory,
+            devices=devices,
+            keep=keep,
+            select=select,
+            callback=callback,
+        )
+        run = Run(job, data, resources, folder, store)
+        run.reporter = stack.enter_context(Bar(run.work_of()) if progress else Reporter())
+        run.interrupt = stack.enter_context(Interrupt())
+        try:
+            run.train()
+        except BaseException:
+            # Ctrl-C, a full disk, no memory: what finished is kept, and readable.
+            if folder is not None and run.found:
+                with contextlib.suppress(OSError):
+                    result = run.result(started, run.kept_best())
+                    run.leave(result, complete=False)
+                    publish_run(result, complete=False)
+            raise
+        network = run.best_network()
+        result = run.result(started, network)
+        run.leave(result, complete=True)
+        publish_run(result, complete=True)
+    return result
+
+
+def publish_run(result: SweepResult, *, complete: bool) -> None:
+    """Draw the pictures and the report of a run that has a folder."""
+    if result.folder is None:
+        return
+    from jaxnet.report import publish  # here, as matplotlib takes a while to import
+
+    publish(result, complete=complete)
 
 
 def _halving(value: Halving | float | int | None) -> Halving | None:

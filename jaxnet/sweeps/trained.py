@@ -10,12 +10,12 @@ import numpy as np
 
 from jaxnet.data import DataSet, Preprocessing
 from jaxnet.errors import DataError, RunFolderError
+from jaxnet.host.tensors import read_tensors
 from jaxnet.sweeps.identity import settings_of
 from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome
 from jaxnet.sweeps.stack import Saved, member_shape
 from jaxnet.sweeps.trees import like_tree, named_leaves
-from jaxnet.tensors import read_tensors
 from jaxnet.training.network import CustomNetwork, Network
 from jaxnet.training.numerics import numerics
 from jaxnet.training.settings import Configuration

@@ -8,7 +8,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.plan import Plan
-from jaxnet.sweeps.run import run_job
+from jaxnet.sweeps.sweep import run_job
 
 
 @dataclass(frozen=True)

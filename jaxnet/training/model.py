@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxnet.checks import shown
+from jaxnet.arguments.checks import shown
 from jaxnet.errors import ConfigurationError
 from jaxnet.values.label import label
 

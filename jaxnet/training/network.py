@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Shaped
 
+from jaxnet.arguments.signatures import checked
 from jaxnet.compose import Layer
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.data.inputs import as_inputs
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
+from jaxnet.host.tensors import read_tensors, write_tensors
+from jaxnet.host.texts import parse_json, to_json
 from jaxnet.layers.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
-from jaxnet.signatures import checked
-from jaxnet.tensors import read_tensors, write_tensors
-from jaxnet.texts import parse_json, to_json
 from jaxnet.training.model import Model
 from jaxnet.training.numerics import numerics, users_code
 from jaxnet.values.identified import Identities

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from optax import GradientTransformation
 
-from jaxnet.checks import held, number, one_of, shown, whole
+from jaxnet.arguments.checks import held, number, one_of, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES

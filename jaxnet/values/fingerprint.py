@@ -40,7 +40,8 @@ class Fingerprinter:
     before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rule_for: "Callable[[Any], Rule]") -> None:
+        self._rule_for = rule_for  # handed in: the rules call a Fingerprinter back
         self._names: dict[str, Any] = {}
         self._known: dict[int, tuple[Any, bytes]] = {}  # by id, with the object to keep it alive
         self._open: dict[int, tuple[Any, int]] = {}  # under way, or in a circle that is
@@ -115,12 +116,12 @@ class Fingerprinter:
             return self._named(value)
         if (name := library_name(value)) is not None:
             return digest("library", *(part.encode() for part in name))
-        return rule_for(value)(self, value)
+        return self._rule_for(value)(self, value)
 
     def _named(self, value: Named) -> bytes:
         known = self._names.setdefault(value.name, value.value)
         if known is not value.value:
-            other = Fingerprinter()
+            other = Fingerprinter(self._rule_for)
             try:
                 same = other.digest(known) == other.digest(value.value)
             except Unidentifiable:
@@ -133,8 +134,5 @@ class Fingerprinter:
         return digest("named", value.name.encode())
 
 
-def rule_for(value: Any) -> Callable[[Fingerprinter, Any], bytes]:
-    """Return how values of this kind are digested."""
-    from jaxnet.values.rules import RULES, of_object
-
-    return next((rule for kinds, rule in RULES if isinstance(value, kinds)), of_object)
+Rule = Callable[[Fingerprinter, Any], bytes]
+"""How values of one kind are digested."""

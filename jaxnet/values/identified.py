@@ -13,6 +13,7 @@ import numpy as np
 from jaxnet.values.fingerprint import Fingerprinter, Unidentifiable
 from jaxnet.values.label import label
 from jaxnet.values.named import Named
+from jaxnet.values.rules import new_fingerprinter
 
 _SCALARS = (type(None), bool, int, float, str)
 FEW = 4  # letters of a fingerprint beside a label that two values have
@@ -103,7 +104,7 @@ class Identities:
         """
         if (known := self._by_object.get((setting, id(value)))) is not None:
             return known[1]
-        look, unknown = self._fingerprinters.setdefault(setting, Fingerprinter()), None
+        look, unknown = self._fingerprinters.setdefault(setting, new_fingerprinter()), None
         try:
             fingerprint = look.digest(value).hex()
         except Unidentifiable as error:

@@ -1,10 +1,9 @@
-"""What each kind of value is digested from: the table RULES, in which the first match counts."""
+"""How each kind of value is digested: the table RULES, in which the first match counts."""
 
 import enum
 import functools
 import types
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 
 from jaxnet.values import functions as f
 from jaxnet.values import objects as o
-from jaxnet.values.fingerprint import Fingerprinter
+from jaxnet.values.fingerprint import Fingerprinter, Rule
 
 _COMPILED = (functools._lru_cache_wrapper, type(jax.jit(lambda: None)))
 _OF_TYPES = (
@@ -21,7 +20,7 @@ _OF_TYPES = (
 )
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
 
-RULES: tuple[tuple[Any, Callable[[Fingerprinter, Any], bytes]], ...] = (
+RULES: tuple[tuple[Any, Rule], ...] = (
     (types.FunctionType, f.of_function),
     (types.MethodType, f.of_method),
     ((types.BuiltinFunctionType, types.MethodWrapperType), f.of_builtin),
@@ -41,4 +40,13 @@ RULES: tuple[tuple[Any, Callable[[Fingerprinter, Any], bytes]], ...] = (
     (jax.Array, o.of_jax_array),
     (types.MappingProxyType, o.of_mapping),
 )
-of_object = o.of_object
+
+
+def rule_for(value: Any) -> Rule:
+    """Return how values of this kind are digested."""
+    return next((rule for kinds, rule in RULES if isinstance(value, kinds)), o.of_object)
+
+
+def new_fingerprinter() -> Fingerprinter:
+    """Return a Fingerprinter that digests by RULES and remembers nothing yet."""
+    return Fingerprinter(rule_for)

@@ -12,7 +12,7 @@ from jaxnet.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.solver import Solver
 from jaxnet.errors import ConfigurationError
-from jaxnet.tensors import read_tensors
+from jaxnet.host.tensors import read_tensors
 
 np_random = np.random  # the course draws from NumPy's global generator
 

@@ -140,8 +140,24 @@ def test_images_that_cannot_be(images, message):
 def test_the_constructor_refuses_masks_too():
     y = Y.astype(np.int32)
     with pytest.raises(DataError, match="values are masked"):
-        DataSet("d", np.ma.array(X, mask=X > 9), y, X, y, ("a", "b", "c"), "here")
-    data = DataSet("d", np.ma.array(X, mask=False), y, X, y, ("a", "b", "c"), "here")
+        DataSet(
+            name="d",
+            train_images=np.ma.array(X, mask=X > 9),
+            train_labels=y,
+            test_images=X,
+            test_labels=y,
+            class_names=("a", "b", "c"),
+            source="here",
+        )
+    data = DataSet(
+        name="d",
+        train_images=np.ma.array(X, mask=False),
+        train_labels=y,
+        test_images=X,
+        test_labels=y,
+        class_names=("a", "b", "c"),
+        source="here",
+    )
     assert type(data.train_images) is np.ndarray
 
 

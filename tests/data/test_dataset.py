@@ -83,7 +83,15 @@ def test_training_and_test_images_must_agree():
 def test_the_constructor_checks_by_itself():
     x, y = arrays()
     with pytest.raises(DataError, match="expected int32, got int64"):
-        DataSet("d", x, y, x, y, ("a", "b", "c"), "here")
+        DataSet(
+            name="d",
+            train_images=x,
+            train_labels=y,
+            test_images=x,
+            test_labels=y,
+            class_names=("a", "b", "c"),
+            source="here",
+        )
 
 
 def test_split_follows_the_course_and_copies_nothing():

@@ -31,7 +31,7 @@ def network(request, tmp_path_factory):
 
 @pytest.mark.parametrize("how", [lambda x: x / 255, lambda x: x / 127.5 - 1, lambda x: x > 128.0])
 def test_another_scale_is_said(network, how):
-    with pytest.warns(DataWarning, match=r"images range from .* to 1, .* trained on from 0 to 255"):
+    with pytest.warns(DataWarning, match=r"images range from .* to 1, .* images from 0 to 255"):
         network.predict(np.float32(how(np.float64(IMAGES))))
 
 
@@ -105,5 +105,5 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys):
     assert len(said.out.splitlines()) == 5
     (line,) = said.err.splitlines()
     assert line.startswith(
-        "jaxnet: images range from 0 to 1, those that the network was trained on"
+        "jaxnet: images range from 0 to 1, but the network was trained on images from 0 to 255"
     )

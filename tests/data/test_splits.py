@@ -153,7 +153,7 @@ def test_shift_of_sorted_labels():
     assert shift.distance == pytest.approx(0.8 + 0.2 - 100 / 1500)
     assert shift.unseen == pytest.approx(0.8)
     assert shift.clear
-    assert "80% of the rows are of classes that are not trained on" in str(shift)
+    assert "80% of the rows belong to classes that are not trained on" in str(shift)
     last = label_shift(labels[:1900], labels[1900:], 10)  # all classes, but one alone judges
     assert (last.unseen, last.clear) == (0, True)
     assert last.distance == pytest.approx(1 - 100 / 1900)

@@ -84,8 +84,8 @@ def blobs():
 def without_pictures():
     """Neither pictures nor reports: they are tested elsewhere, and cost more than the training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxnet.sweeps.pictures.draw", lambda *arguments: None)
-        patch.setattr("jaxnet.report.available", lambda: False)
+        patch.setattr("jaxnet.report.figures.draw", lambda *arguments: None)
+        patch.setattr("jaxnet.report.publishing.available", lambda: False)
         yield
 
 

@@ -16,8 +16,8 @@ OPTIONS = {"steps": 200, "hidden": (20,), "learning_rate": 0.1, "batch_size": 50
 @pytest.fixture(autouse=True, scope="module")
 def without_pictures():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxnet.sweeps.pictures.draw", lambda *arguments: None)
-        patch.setattr("jaxnet.report.available", lambda: False)
+        patch.setattr("jaxnet.report.figures.draw", lambda *arguments: None)
+        patch.setattr("jaxnet.report.publishing.available", lambda: False)
         yield
 
 

@@ -30,20 +30,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutate import damaged, damaged_json
 
 import jaxnet
-from jaxnet import report
 from jaxnet.data import DataSet, cifar10, fashion_mnist
 from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.report.content import content
-from jaxnet.report.recorded import read_run
-from jaxnet.sweeps import checkpoint, pictures
+from jaxnet.sweeps import checkpoint
 from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.folder import RunFolder, read_config
 from jaxnet.sweeps.job import Job, job_from_dict, read_job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.planning import plan_job
+from jaxnet.sweeps.recorded import read_run
 from jaxnet.sweeps.run import Run, kept_network
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
@@ -79,8 +78,8 @@ class Files:
 
     def __init__(self, root: Path):
         self.root, self.data = root, make_data()
-        pictures.draw = lambda *arguments: None  # neither pictures nor reports
-        report.available = lambda: False
+        figures.draw = lambda *arguments: None  # neither pictures nor reports
+        publishing.available = lambda: False
         settings = {"steps": 4, "hidden": (3,), "batch_size": 10, "evaluations": 2}
         space = jaxnet.grid(learning_rate=[1e9, 1e-1], l2=[0.0, 1e-3])
         self.swept, self.single, self.cut = root / "swept", root / "single", root / "cut"

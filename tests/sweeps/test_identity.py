@@ -28,7 +28,7 @@ from jaxnet import (
     train,
 )
 from jaxnet.errors import RunFolderError
-from jaxnet.report.recorded import read_run
+from jaxnet.sweeps.recorded import read_run
 from jaxnet.sweeps.rows import write_csv
 
 plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from jaxnet.data import load
+from jaxnet.host.interrupt import Interrupt
 from jaxnet.sweeps import grid, sweep
 from jaxnet.sweeps.checkpoint import find_kept
-from jaxnet.sweeps.interrupt import Interrupt
 from jaxnet.sweeps.store import Store
 
 
@@ -77,7 +77,7 @@ def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch, outcomes
             press_ctrl_c()
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxnet.progress.Reporter.advance", advance)
+        patch.setattr("jaxnet.host.progress.Reporter.advance", advance)
         with pytest.raises(KeyboardInterrupt):
             sweep(space, data, steps=40, out=out)
     (kept,) = find_kept(out)
@@ -86,7 +86,9 @@ def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch, outcomes
     made = sum(calls)
 
     calls.clear()
-    monkeypatch.setattr("jaxnet.progress.Reporter.advance", lambda self, work: calls.append(work))
+    monkeypatch.setattr(
+        "jaxnet.host.progress.Reporter.advance", lambda self, work: calls.append(work)
+    )
     resumed = sweep(space, data, steps=40, out=out)
     assert calls[0] == made > 0  # the steps made before count as done
     assert outcomes(resumed) == outcomes(whole)

@@ -33,7 +33,7 @@ import jax.numpy
 import optax
 
 import jaxnet.cli
-import jaxnet.sweeps.pictures
+import jaxnet.report.figures
 from jaxnet.sweeps import checkpoint, run, stack
 
 def work(arguments, cache):
@@ -47,7 +47,7 @@ def work(arguments, cache):
     jax.config.update("jax_compilation_cache_dir", cache)
     checkpoint.INTERVAL = 0.0
     stack.SECONDS_PER_CALL = 2e-3
-    jaxnet.sweeps.pictures.draw = lambda result, folder: None  # takes as long as all the rest
+    jaxnet.report.figures.draw = lambda result, folder: None  # takes as long as all the rest
     code = 1
     try:
         code = jaxnet.cli.main(arguments)

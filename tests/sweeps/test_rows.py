@@ -10,7 +10,6 @@ from jaxnet.sweeps.here import Here
 from jaxnet.cli import main
 from jaxnet.errors import RunFolderError
 from jaxnet.report import available
-from jaxnet.report.recorded import read_run
 from jaxnet.sweeps import grid, log_uniform, random_draws, search, sweep
 from jaxnet.sweeps.run import kept_network
 

@@ -19,7 +19,8 @@ from jaxnet import ConfigurationError, Model, configure, named
 from jaxnet.sweeps.identity import identify
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.space import Listed
-from jaxnet.values.fingerprint import Fingerprinter, Unidentifiable
+from jaxnet.values.fingerprint import Unidentifiable
+from jaxnet.values.rules import new_fingerprinter
 
 FILE = Path(__file__).with_name("kinds.py")
 
@@ -36,7 +37,7 @@ kinds = _loaded()
 
 
 def digest(value):
-    return Fingerprinter().digest(value).hex()
+    return new_fingerprinter().digest(value).hex()
 
 
 def init(key, act=None):
@@ -101,7 +102,7 @@ def test_no_digest_depends_on_what_was_asked_before():
     made |= {"even": kinds.even, "odd": kinds.odd, "twice": kinds.twice}
     alone = {name: digest(value) for name, value in made.items()}
     for order in (list(made), list(reversed(made))):
-        together = Fingerprinter()
+        together = new_fingerprinter()
         assert {name: together.digest(made[name]).hex() for name in order} == alone
 
 
@@ -225,7 +226,7 @@ def test_a_name_is_all_that_counts():
 
 
 def test_two_values_of_one_name_are_refused():
-    look = Fingerprinter()
+    look = new_fingerprinter()
     look.digest(named("mine", kinds.Scaled(1)))
     look.digest(named("mine", kinds.Scaled(1)))
     with pytest.raises(ConfigurationError, match="two different values have the name 'mine'"):

@@ -16,7 +16,7 @@ from jaxnet.cs231n.classifiers.linear_svm import svm_loss_vectorized
 from jaxnet.cs231n.classifiers.softmax import softmax_loss_vectorized
 from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError
-from jaxnet.tensors import read_tensors
+from jaxnet.host.tensors import read_tensors
 
 _ROWS = 4096  # of a prediction at a time: what is copied to the device stays small
 _best_class = compiled(lambda X, W: jnp.argmax(X @ W, axis=1))

@@ -11,7 +11,7 @@ from jaxnet.cs231n import optim
 from jaxnet.cs231n.arrays import numpy
 from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.classifiers.programs import train_step
-from jaxnet.sweeps.interrupt import Interrupt
+from jaxnet.host.interrupt import Interrupt
 
 
 class Training:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnet.errors import DataError
-from jaxnet.tensors import read_tensors, write_tensors
+from jaxnet.host.tensors import read_tensors, write_tensors
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,27 +14,17 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import AbstractArray, jaxtyped
 
-from jaxnet.checks import Unfit, shown, take_flag, take_number, take_path, take_whole
+from jaxnet.arguments.checks import Unfit, shown, take_flag, take_number, take_path, take_whole
+from jaxnet.arguments.kinds import Kind, take_numpy
 from jaxnet.errors import ConfigurationError
 
-_NARROW = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # floats that NumPy does not call so
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What an annotation asks for: in words, and as a function that takes a value or is Unfit."""
-
-    says: str
-    take: Callable[[Any], Any]
 
 
 def checked(function: F) -> F:
@@ -114,7 +104,7 @@ def kind_of(hint: Any) -> Kind | None:
     if hint in _KINDS:  # Any, int, str, ...
         return _KINDS[hint]
     if "jax" in sys.modules:  # else no annotation names its types: data sets load without it
-        from jaxnet import jax_kinds
+        from jaxnet.arguments import jax_kinds
 
         if (kind := jax_kinds.kind_of(hint)) is not None:
             return kind
@@ -163,7 +153,7 @@ def _union(members: tuple[Any, ...]) -> Kind | None:
         members = tuple(member for member in members if member is not str)
     kinds: list[Kind] = []
     if complex in members:  # ScalarLike's: a union within a union is no longer one
-        from jaxnet.jax_kinds import SCALAR, scalars
+        from jaxnet.arguments.jax_kinds import SCALAR, scalars
 
         members = tuple(member for member in members if member not in scalars())
         kinds.append(SCALAR)
@@ -240,27 +230,12 @@ def _take_sequence(part: Kind | None, value: Any) -> Any:
     return taken if isinstance(value, list) else tuple(taken)
 
 
-def take_numpy(value: Any) -> np.ndarray:
-    """Return an array of numbers in the byte order of this machine."""
-    if not hasattr(value, "dtype") and not isinstance(value, list | tuple):
-        raise Unfit
-    if isinstance(value, np.ma.MaskedArray):
-        raise Unfit("fill its masked values, with filled(value)")  # np.asarray would uncover them
-    try:
-        array = np.asarray(value)
-    except Exception:  # a ragged list, a traced array
-        raise Unfit from None
-    if array.dtype.kind not in "biuf" and array.dtype.name not in _NARROW:
-        raise Unfit
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
 def _take_array(hint: Any, value: Any) -> Any:
     """Return an array that fits an annotation of jaxtyping's, of NumPy or of JAX as it says."""
     if hint.array_type is np.ndarray:
         value = take_numpy(value)
     elif isinstance(value, np.ndarray | np.generic):
-        from jaxnet.jax_kinds import on_device
+        from jaxnet.arguments.jax_kinds import on_device
 
         value = on_device(value)
     if not isinstance(value, hint):

@@ -1,4 +1,4 @@
-"""What `jaxnet.signatures` takes for the annotations that only JAX has: numbers, dtypes, trees."""
+"""The kinds of the annotations that only JAX has: traced numbers, dtypes, arrays, trees."""
 
 import collections.abc
 import typing
@@ -11,8 +11,8 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import PyTree, ScalarLike
 
-from jaxnet.checks import Unfit, take_number
-from jaxnet.signatures import Kind, take_numpy
+from jaxnet.arguments.checks import Unfit, take_number
+from jaxnet.arguments.kinds import Kind, take_numpy
 
 _MOST = float(np.finfo(np.float32).max)
 

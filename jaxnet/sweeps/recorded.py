@@ -9,6 +9,8 @@ from typing import Any
 from jaxnet.data import load
 from jaxnet.data.splits import LabelShift
 from jaxnet.errors import DataError, JaxnetError, RunFolderError
+from jaxnet.host.tensors import read_metadata
+from jaxnet.host.texts import parse_json
 from jaxnet.sweeps.folder import DATABASE, JUDGED, LAYERS, read_config, read_summary
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
@@ -17,8 +19,6 @@ from jaxnet.sweeps.results import middle_row, network_file
 from jaxnet.sweeps.rowids import rows_of
 from jaxnet.sweeps.rows import Row, swept
 from jaxnet.sweeps.store import read_store
-from jaxnet.tensors import read_metadata
-from jaxnet.texts import parse_json
 from jaxnet.training.network import Network
 
 

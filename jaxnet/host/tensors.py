@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxnet.errors import DataError, RunFolderError
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
 
 
 def write_tensors(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxnet import plots
-from jaxnet.files import write_whole
+from jaxnet.host.files import write_whole
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row, swept
 from jaxnet.training.network import Network

@@ -1,0 +1,1 @@
+"""Files, signals and the terminal: what the machine that a run stands on does."""
