@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.timing import interleave
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.correlation import convolution_form
 from jaxnet.models import inception_resnet, loss_and_grad
 from jaxnet.numerics import numerics
 from jaxnet.stacking import over_networks

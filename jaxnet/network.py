@@ -17,7 +17,7 @@ from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.data.inputs import as_inputs
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.correlation import convolution_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics, users_code

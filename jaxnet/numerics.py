@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import Structure
-from jaxnet.layers.products import MIXED
+from jaxnet.kernels.products import MIXED
 from jaxnet.values.identified import Identified, traced_for
 
 # Each has a context manager of its name in `jax`. The first decide what is drawn, the others

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int32
 
 from jaxnet.compose import Layer
 from jaxnet.configuration import Structure
-from jaxnet.layers.products import product
+from jaxnet.kernels.products import product
 from jaxnet.stacking import NETWORKS, config_axes
 
 Total = Callable[[Array], Array]

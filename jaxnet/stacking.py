@@ -18,7 +18,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.products import networks_side_by_side
+from jaxnet.kernels.products import networks_side_by_side
 
 Devices = tuple[Any, ...]  # of jax.Device, which is no type to a type checker
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 from jaxnet.configuration import Structure
 from jaxnet.dependence import trace
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.correlation import convolution_form
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner, width_name
 from jaxnet.numerics import numerics, parameter_dtype, users_code
@@ -50,7 +50,7 @@ MOST_STEPS = 256
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
 
 WIDE = 2**16
-"""Weights of a first layer from which on sums are alike (see `jaxnet.layers.products`)."""
+"""Weights of a first layer from which on sums are alike (see `jaxnet.kernels.products`)."""
 
 
 class DeviceData(NamedTuple):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.draws import by_rows
+from jaxnet.kernels.draws import by_rows
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
 from jaxnet.signatures import checked
 

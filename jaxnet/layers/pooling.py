@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxnet.errors import ConfigurationError
+from jaxnet.kernels.windows import Padding, Size, Windows, windows
 from jaxnet.layers.layer import Layer, Shape, Tree
-from jaxnet.layers.windows import Padding, Size, Windows, windows
 from jaxnet.signatures import checked
 
 

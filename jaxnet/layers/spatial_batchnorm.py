@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
+from jaxnet.kernels.windows import windows
 from jaxnet.layers.batchnorm import BatchnormCache, batchnorm, batchnorm_backward, batchnorm_forward
 from jaxnet.layers.layer import Layer, Shape, Tree
-from jaxnet.layers.windows import windows
 from jaxnet.signatures import checked
 
 

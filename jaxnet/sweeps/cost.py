@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.correlation import convolution_form
 from jaxnet.learner import build_model, width_name
 from jaxnet.memory import host_memory
 from jaxnet.numerics import numerics, parameter_dtype

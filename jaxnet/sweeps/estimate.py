@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from jaxnet.layers.products import product
+from jaxnet.kernels.products import product
 from jaxnet.numerics import numerics
 from jaxnet.sweeps.fusion import NOMINAL, nominal
 

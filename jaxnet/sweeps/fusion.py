@@ -28,7 +28,7 @@ SMALL = {"cpu": 1e8, "gpu": 3e10}
 # 16 of 2-32-2 at 32: 0.077 / 0.040; 1,000 of them: 3.7 / 2.1; 10,000 of them: 52 / 53, and 1,000 of
 # 784-10-10 at 32: 34 / 32, where memory sets the rate; 64 of 784-100-10 at 200: 19.7 / 21.8; 48 of
 # 3072-80-10 at 200: 51 / 60; 12 of 3072-100-10 at 500: 30 / 34.
-# Those of 2-32-2 were measured before small products were summed in loops (`layers.products`).
+# Those of 2-32-2 were measured before small products were summed in loops (`kernels.products`).
 NARROW = 4e6
 FEW = 4  # networks that a CPU device has at least, unless it was asked for
 

@@ -10,7 +10,7 @@ import pytest
 from jaxnet import layers
 from jaxnet.augmentation import augment
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers import correlation
+from jaxnet.kernels import correlation
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.layers.products import (
+from jaxnet.kernels.products import (
     MIXED,
     NARROW,
     SMALL,

@@ -16,7 +16,7 @@ A kernel of k·k places is a product k times as wide as the image has channels: 
 window side by side, times all k rows of the kernel at once, or dout by row; what is left is to add
 k shifted images. Im2col has one product, too, and k times the memory to write: 1.3 to 2.1 times as
 long on the Xeon. For out and dx of 3×3 kernels, neighbouring sums have products in common
-(`jaxnet.layers.winograd`). Milliseconds in a loop on the EPYC, 32 images of 64 channels to 64:
+(`jaxnet.kernels.winograd`). Milliseconds in a loop on the EPYC, 32 images of 64 channels to 64:
 
                     out: products   by neighbours   XLA's convolution     dw: products
     3×3 at 28×28              8.0             4.0                 8.4              8.0
@@ -44,9 +44,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.layers.products import product_of_channels, transposed_product
-from jaxnet.layers.windows import Windows
-from jaxnet.layers.winograd import correlate_3x3
+from jaxnet.kernels.products import product_of_channels, transposed_product
+from jaxnet.kernels.windows import Windows
+from jaxnet.kernels.winograd import correlate_3x3
 
 
 class Form(NamedTuple):
