@@ -16,7 +16,7 @@ from typing import Any
 
 from optax import GradientTransformation
 
-from jaxnet.checks import held, number, one_of, shown, whole
+from jaxnet.checks import flag, held, number, one_of, shown, whole
 from jaxnet.custom_model import Model
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
@@ -48,9 +48,11 @@ class Structure:
     cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded to
     bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `sampling`:
     minibatches "with_replacement", each image drawn from all of them, or "shuffled", every image
-    once an epoch. `model` is a user's own `Model`, in place of the network that the settings from
-    `architecture` to `init` describe. What the user handed in stands here with its fingerprint, so
-    that a function is another when what it closes over has changed.
+    once an epoch. `batch_invariant`: on CPUs, sums have one order whatever trains beside a network
+    (see `jaxnet.kernels.products`), not the fastest one. `model` is a user's own `Model`, in place
+    of the network that the settings from `architecture` to `init` describe. What the user handed in
+    stands here with its fingerprint, so that a function is another when what it closes over has
+    changed.
     """
 
     model: Identified | None = None
@@ -76,6 +78,7 @@ class Structure:
     components: int | None = None  # of PCA: how many, or
     variance: float | None = None  # the share of the variance that they keep
     precision: str = "float32"
+    batch_invariant: bool = False
     backward: str = "manual"
 
     @property
@@ -142,6 +145,7 @@ COMMON_NUMBERS: dict[str, float] = {
 # What describes jaxnet's own networks and their loss: of no use with a model of the user's.
 OWN_SETTINGS = (
     *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
+    "batch_invariant",
     *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
 )
 DERIVED = ("uses_dropout", "uses_clipping", "uses_augmentation", "padded", "pieces", "arguments")
@@ -331,6 +335,8 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
         one_of(name, value, NAMES[name])
     if "hidden" in chosen:
         chosen["hidden"] = _widths(chosen["hidden"])
+    if "batch_invariant" in chosen:
+        chosen["batch_invariant"] = flag("batch_invariant", chosen["batch_invariant"])
     if "batch_size" in chosen:
         chosen["batch_size"] = whole("batch_size", chosen["batch_size"], 1, MOST_ROWS)
     if chosen.get("components") is not None:

@@ -17,7 +17,7 @@ from jaxnet.custom_model import Model
 from jaxnet.data import Examples, Preprocessing
 from jaxnet.data.inputs import as_inputs
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
-from jaxnet.kernels.correlation import convolution_form
+from jaxnet.kernels.form import current_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.numerics import numerics, users_code
@@ -69,7 +69,7 @@ class Network:
             self.preprocessing,
             len(self.class_names),
             dtype,
-            ROWS if self.architecture == "fully_connected" else convolution_form().rows,
+            ROWS if self.architecture == "fully_connected" else current_form().image_rows,
         )
 
     def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import Structure
-from jaxnet.kernels.products import MIXED
+from jaxnet.kernels.form import CPU, Form, changed_form, default_platform
 from jaxnet.values.identified import Identified, traced_for
 
 # Each has a context manager of its name in `jax`. The first decide what is drawn, the others
@@ -61,17 +61,27 @@ def pinned_flags() -> Iterator[None]:
 
 @contextlib.contextmanager
 def numerics(precision: str) -> Iterator[None]:
-    """Set JAX's global numerics for one precision of `Structure`, whatever they were.
-
-    float32 asks for float32 products by name: GPUs of recent years otherwise use TF32.
-    """
-    products = {"tf32": "tensorfloat32", "mixed": MIXED}
+    """Set JAX's global numerics for one precision of `Structure`, whatever they were."""
     with (
         pinned_flags(),
         jax.enable_x64(precision == "float64"),
-        jax.default_matmul_precision(products.get(precision, "highest")),
+        changed_form(precision=precision),
     ):
         yield
+
+
+def program_form(structure: Structure, platform: str | None = None) -> Form:
+    """Return the form of the training program of a structure; platform None: that of this process.
+
+    Convolutions train in turn on CPUs, where a batched product costs more than its parts.
+    """
+    platform = platform or default_platform()
+    return Form(
+        precision=structure.precision,
+        platform=platform,
+        side_by_side=not (structure.is_convolutional and platform == CPU),
+        batch_invariant=structure.batch_invariant,
+    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ seed each.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -22,10 +21,10 @@ from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8
 from jaxnet.configuration import Structure
 from jaxnet.dependence import trace
 from jaxnet.errors import ConfigurationError
-from jaxnet.kernels.correlation import convolution_form
+from jaxnet.kernels.form import Form, in_form
 from jaxnet.layers.layer import Shape, Tree
 from jaxnet.learner import make_learner, width_name
-from jaxnet.numerics import numerics, parameter_dtype, users_code
+from jaxnet.numerics import numerics, parameter_dtype, program_form, users_code
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.pieces import Pieces, piece_of
 from jaxnet.schedules import SCHEDULES
@@ -48,9 +47,6 @@ MOST_STEPS = 256
 # networks stay near the processor. For 1,000 nets of 32 units, 100 rows take a quarter of the time
 # of 500.
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
-
-WIDE = 2**16
-"""Weights of a first layer from which on sums are alike (see `jaxnet.kernels.products`)."""
 
 
 class DeviceData(NamedTuple):
@@ -128,6 +124,7 @@ def make_train(
     *,
     shared: bool = True,
     devices: Devices = (),
+    platform: str | None = None,
 ) -> Train:
     """Return the compiled training of K networks of one structure on `[batch, *input_shape]`.
 
@@ -143,10 +140,13 @@ def make_train(
       start, ..., stop − 1 are classified right, and whether every score was finite.
 
     Several `devices` train K / len(devices) networks each, as `jaxnet.stacking.over_devices` says.
+    The functions are in the form for a `platform`, None for that of this process; with another they
+    can be traced and lowered, `train.advance.trace(...).lower(lowering_platforms=("cuda",))`.
 
     A network whose loss is not finite is frozen as it is and its step noted; the others do not
     notice. Call all of it under `numerics(structure.precision)`.
     """
+    form = program_form(structure, platform)
     # Nets that differ in how they are trained, not in what they are, share these two programs.
     network = dataclasses.replace(
         structure,
@@ -157,9 +157,11 @@ def make_train(
         schedule="constant",
     )
     return Train(
-        _make_init(dataclasses.replace(network, pieces=0), input_shape, classes, shared, devices),
-        _make_advance(structure, input_shape, classes, shared, devices),
-        _make_evaluate(network, input_shape, classes, devices),
+        _make_init(
+            dataclasses.replace(network, pieces=0), input_shape, classes, shared, devices, form
+        ),
+        _make_advance(structure, input_shape, classes, shared, devices, form),
+        _make_evaluate(network, input_shape, classes, devices, form),
     )
 
 
@@ -225,6 +227,7 @@ def _make_init(
     classes: int,
     shared: bool,
     devices: Devices,
+    form: Form,
 ) -> Callable[..., TrainState]:
     def init_member(numbers: dict[str, Array], seed: Array) -> Member:
         learner = make_learner(structure, numbers, input_shape, classes)
@@ -244,7 +247,7 @@ def _make_init(
         made = _axes(jax.eval_shape(init_stack, numbers, seed))
         return over_devices(init_stack, devices, axes, made)(numbers, seed)
 
-    return jax.jit(init)
+    return jax.jit(in_form(form)(init))
 
 
 def _axes(state: TrainState) -> TrainState:
@@ -264,19 +267,13 @@ def _cut(
     return pieces, pieces.split(members), own | {width: pieces.width}
 
 
-def _is_wide(structure: Structure, input_shape: Shape, classes: int) -> bool:
-    """Whether the sums of a network are to be alike, whatever is beside it."""
-    if structure.model is not None or structure.is_convolutional:
-        return False
-    return math.prod(input_shape) * [*structure.hidden, classes][0] >= WIDE
-
-
 def _make_advance(
     structure: Structure,
     input_shape: Shape,
     classes: int,
     shared: bool,
     devices: Devices,
+    form: Form,
 ) -> jax.stages.Wrapped:
     dtype, learns = parameter_dtype(structure), piece_of(structure)
 
@@ -324,8 +321,7 @@ def _make_advance(
             partial(member_step, total),
             (axes, 0, own, own, own, *[None] * 3),
             (axes, 0),
-            in_turn=structure.is_convolutional and convolution_form().in_turn,
-            alike=shared and _is_wide(structure, input_shape, classes),
+            side_by_side=form.side_by_side,
         )
         draw_stack = draw if shared else jax.vmap(draw, in_axes=(0, None, None))
 
@@ -361,15 +357,13 @@ def _make_advance(
         run = over_devices(advance_stack, devices, in_axes, (_axes(state), 1))
         return run(state, numbers, seed, *common)
 
-    return jax.jit(advance, donate_argnums=0)
+    return jax.jit(in_form(form)(advance), donate_argnums=0)
 
 
 @lru_cache(maxsize=256)
 def _make_evaluate(
-    structure: Structure, input_shape: Shape, classes: int, devices: Devices
+    structure: Structure, input_shape: Shape, classes: int, devices: Devices, form: Form
 ) -> Callable[..., tuple[Int32[Array, "k"], Bool[Array, "k"]]]:
-    in_turn = structure.is_convolutional and convolution_form().in_turn
-    alike = _is_wide(structure, input_shape, classes)
     learns = piece_of(structure)
 
     def member_scores(total, member, numbers, x):
@@ -382,12 +376,12 @@ def _make_evaluate(
         total = None if pieces is None else pieces.total
         axes = (config_axes(members), 0, None)
         score_stack = over_networks(
-            partial(member_scores, total), axes, 0, in_turn=in_turn, alike=alike
+            partial(member_scores, total), axes, 0, side_by_side=form.side_by_side
         )
         at_once = EVALUATION_NUMBERS // (networks * max(classes, *structure.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
         if structure.is_convolutional:
-            at_once = convolution_form().rows
+            at_once = form.image_rows
 
         def body(i, carry):
             correct, finite = carry
@@ -411,4 +405,4 @@ def _make_evaluate(
         run = over_devices(evaluate_stack, devices, in_axes, 0)
         return run(state, numbers, *common)
 
-    return jax.jit(evaluate)
+    return jax.jit(in_form(form)(evaluate))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.configuration import ARCHITECTURES, COMMON_NUMBERS, Structure
-from jaxnet.kernels.correlation import convolution_form
+from jaxnet.kernels.form import current_form
 from jaxnet.learner import build_model, width_name
 from jaxnet.memory import host_memory
 from jaxnet.numerics import numerics, parameter_dtype
@@ -80,7 +80,7 @@ def network_bytes(structure: Structure, features: int, classes: int) -> int:
 @lru_cache(maxsize=1024)
 def _convolution_bytes(structure: Structure, input_shape: Shape, classes: int) -> int:
     numbers = ARCHITECTURES[structure.architecture] | COMMON_NUMBERS
-    rows = max(structure.batch_size, convolution_form().rows)
+    rows = max(structure.batch_size, current_form().image_rows)
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
         traced = {name: jnp.asarray(value, dtype) for name, value in numbers.items()}
