@@ -464,6 +464,13 @@ def test_no_number_decides_the_program(name):
     assert one.numbers != other.numbers
 
 
+@pytest.mark.parametrize("wrong", [1, 0, "true", None, [True]])
+def test_a_switch_is_true_or_false(wrong):
+    with pytest.raises(ConfigurationError, match="batch_invariant: expected True or False, got"):
+        configure(batch_invariant=wrong)
+    assert configure(batch_invariant=np.True_).structure.batch_invariant is True
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_what_is_off_at_zero_is_left_out_of_the_program(name):
     off, low, high = (
