@@ -14,10 +14,11 @@ import numpy as np
 from jax import lax
 
 from benchmarks.timing import interleave
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.form import in_form
 from jaxnet.models import inception_resnet, loss_and_grad
 from jaxnet.training.layout import over_networks
-from jaxnet.training.numerics import numerics
+from jaxnet.training.numerics import numerics, program_form
+from jaxnet.training.settings import configure
 
 BATCH, STEPS, NETWORKS, RATE = 32, 5, 4, 1e-3
 
@@ -58,9 +59,11 @@ def _ours(
         grads = loss_and_grad(net, params, {}, x, y).grads
         return jax.tree.map(lambda w, g: w - RATE * g, params, grads)
 
-    together = over_networks(step, (0, None, None), 0, in_turn=convolution_form().in_turn)
+    form = program_form(configure(architecture="inception_resnet", precision=precision).structure)
+    together = over_networks(step, (0, None, None), 0, side_by_side=form.side_by_side)
 
     @jax.jit
+    @in_form(form)
     def train(params, x, y):
         return lax.fori_loop(0, steps, lambda _, params: together(params, x, y), params)
 

@@ -53,6 +53,7 @@ TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
     "components": (int, "of pca: how many"),
     "variance": (float, "of pca: the share of variance kept"),
     "precision": (str, "float32, tf32, mixed or float64"),
+    "batch_invariant": (bool, "on CPUs, sums in one order, whatever trains beside a network"),
     "backward": (str, "manual (our backward passes) or autodiff"),
 }
 
@@ -159,7 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, (kind, text) in TRAIN_OPTIONS.items():
         flags = [f"--{name.replace('_', '-')}"] + (["--lr"] if name == "learning_rate" else [])
-        train.add_argument(*flags, type=kind, dest=name, help=text)
+        # A switch that is not given leaves the default to `configure`, as other options do.
+        how: dict[str, Any] = {"action": "store_const", "const": True}
+        how = how if kind is bool else {"type": kind}
+        train.add_argument(*flags, dest=name, help=text, **how)
     train.add_argument("--epochs", type=float, help="train this many epochs instead of --steps")
     _add_run_options(train)
     train.set_defaults(run=commands.train, settings=("hidden", *TRAIN_OPTIONS))

@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 from jaxnet.arguments.checks import one_of, whole
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
+from jaxnet.kernels.products import sum_of_all, sum_of_classes
 from jaxnet.layers.layer import as_dtype
-from jaxnet.layers.products import sum_of_all, sum_of_classes
 
 
 @checked

@@ -29,7 +29,7 @@ def pytest_sessionstart():
     """Divide no sweep among devices by itself: tests count programs and places."""
     from jaxnet.sweeps import fusion  # not before annotations are checked, see addopts
 
-    fusion.NARROW = 0.0
+    fusion.CPU_SPLIT_MAX_FLOPS = 0.0
 
 
 @pytest.fixture(autouse=True)

@@ -505,8 +505,10 @@ def test_train_takes_every_setting_as_an_option(tmp_path, capsys):
         "precision": "float32",
         "backward": "autodiff",
     }
-    assert set(options) <= set(TRAIN_OPTIONS)
+    switches = ["batch_invariant"]
+    assert {*options, *switches} <= set(TRAIN_OPTIONS)
     flags = [part for n, v in options.items() for part in (f"--{n.replace('_', '-')}", v)]
+    flags += [f"--{name.replace('_', '-')}" for name in switches]
     run = ["--steps", "3", "--train", "200", "--seed", "4", "--out", "run", "--quiet"]
     assert main(["train", "--hidden", "4", "3", *flags, *run]) == 0
     (row,) = read_csv(tmp_path / "run" / "results.csv")
@@ -515,6 +517,9 @@ def test_train_takes_every_setting_as_an_option(tmp_path, capsys):
     for name, value in options.items():
         same = row[name] == value or float(row[name]) == float(value)
         assert same, (name, value, row[name])
+    assert all(row[name] == "True" for name in switches)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert "'batch_invariant': True" in str(config)
     network = Network.load(tmp_path / "run" / "best.safetensors")
     assert network.params["affine_1"]["w"].shape == (784, 4)
     out = capsys.readouterr().out

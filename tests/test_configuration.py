@@ -92,6 +92,7 @@ def test_the_defaults_are_a_plain_net():
         "components": None,
         "variance": None,
         "precision": "float32",
+        "batch_invariant": False,
         "backward": "manual",
         "learning_rate": 1e-3,
         "l2": 0.0,
@@ -443,6 +444,7 @@ def test_the_order_of_settings_is_no_matter():
         {"preprocessing": "pca", "components": 3},
         {"preprocessing": "pca", "variance": 0.5},
         {"precision": "float64"},
+        {"batch_invariant": True},
         {"backward": "autodiff"},
     ],
     ids=str,
@@ -460,6 +462,13 @@ def test_no_number_decides_the_program(name):
     )
     assert one.structure == other.structure
     assert one.numbers != other.numbers
+
+
+@pytest.mark.parametrize("wrong", [1, 0, "true", None, [True]])
+def test_a_switch_is_true_or_false(wrong):
+    with pytest.raises(ConfigurationError, match="batch_invariant: expected True or False, got"):
+        configure(batch_invariant=wrong)
+    assert configure(batch_invariant=np.True_).structure.batch_invariant is True
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -512,8 +521,8 @@ def test_every_setting_is_an_option_of_train_and_vice_versa():
 
 def test_options_are_read_as_what_the_setting_takes():
     for name, (kind, text) in TRAIN_OPTIONS.items():
-        expected = str if name in NAMES else int if name in ("batch_size", "components") else float
-        assert kind is expected, name
+        special = {"batch_size": int, "components": int, "batch_invariant": bool}
+        assert kind is special.get(name, str if name in NAMES else float), name
         assert text.strip(), name
 
 

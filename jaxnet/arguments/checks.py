@@ -148,6 +148,19 @@ def number(
     raise ConfigurationError(f"{name}: expected a number{least}{most}{up}, got {shown(value)}")
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return True or False; ConfigurationError for all else, 0 and 1 included.
+
+    >>> flag("batch_invariant", 1)
+    Traceback (most recent call last):
+    jaxnet.errors.ConfigurationError: batch_invariant: expected True or False, got 1
+    """
+    try:
+        return take_flag(value)
+    except Unfit:
+        raise ConfigurationError(f"{name}: expected True or False, got {shown(value)}") from None
+
+
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """Return a name that is known; ConfigurationError with the near match otherwise."""
     known = list(known)

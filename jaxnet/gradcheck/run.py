@@ -19,6 +19,7 @@ from jaxnet.gradcheck.notes import degenerate
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafReport, Report, worst_of
 from jaxnet.gradcheck.subject import Subject
 from jaxnet.gradcheck.surrogate import compare_with_autodiff
+from jaxnet.kernels.form import default_platform
 
 
 def run(subject: Subject, settings: Settings, expected: str | None = None) -> Report:
@@ -112,7 +113,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
         settings.seed,
         program.evaluations - before,
         0.0,
-        f"jax {jax.__version__} {jax.default_backend()}",
+        f"jax {jax.__version__} {default_platform()}",
         precision.describe(subject),
         value,
         noise,
@@ -177,7 +178,7 @@ def _undetermined(
         tuple(notes),
         tuple(checks),
         settings.seed,
-        versions=f"jax {jax.__version__} {jax.default_backend()}",
+        versions=f"jax {jax.__version__} {default_platform()}",
         precision=precision.describe(subject),
         mode=settings.mode,
         tested=subject.tested,

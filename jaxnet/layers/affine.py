@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 from jaxnet.arguments.checks import one_of, whole
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.draws import by_rows
+from jaxnet.kernels.draws import by_rows
+from jaxnet.kernels.products import product, product_of_inputs, sum_of_rows, transposed_product
 from jaxnet.layers.first_units import first_units_forward
 from jaxnet.layers.layer import MOST, Cache, Layer, Shape, Tree, as_dtype
-from jaxnet.layers.products import product, product_of_inputs, sum_of_rows, transposed_product
 
 
 @checked

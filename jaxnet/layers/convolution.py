@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 from jaxnet.arguments.checks import one_of, whole
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
+from jaxnet.kernels.correlation import correlate, correlate_inputs, correlate_weights
+from jaxnet.kernels.draws import by_rows
+from jaxnet.kernels.windows import Padding, Size, Windows, pair, windows
 from jaxnet.layers.affine import INITIALIZERS
-from jaxnet.layers.correlation import correlate, correlate_inputs, correlate_weights
-from jaxnet.layers.draws import by_rows
 from jaxnet.layers.layer import MOST, Layer, Shape, Tree, as_dtype
-from jaxnet.layers.windows import Padding, Size, Windows, pair, windows
 
 
 class Conv2dCache(NamedTuple):

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.draws import by_rows
+from jaxnet.kernels.draws import by_rows
 from jaxnet.layers.layer import Cache, Layer, as_dtype, init_nothing
 
 

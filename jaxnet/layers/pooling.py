@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
+from jaxnet.kernels.windows import Padding, Size, Windows, windows
 from jaxnet.layers.layer import Layer, Shape, Tree
-from jaxnet.layers.windows import Padding, Size, Windows, windows
 
 
 class MaxPoolCache(NamedTuple):

@@ -7,9 +7,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, ScalarLike
 
 from jaxnet.arguments.signatures import checked
+from jaxnet.kernels.windows import windows
 from jaxnet.layers.batchnorm import BatchnormCache, batchnorm, batchnorm_backward, batchnorm_forward
 from jaxnet.layers.layer import Layer, Shape, Tree
-from jaxnet.layers.windows import windows
 
 
 @checked

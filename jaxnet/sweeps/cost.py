@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnet.host.memory import host_memory
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.form import current_form
 from jaxnet.training.blocks import block_of, blocks_of
 from jaxnet.training.learner import Hyperparameters, build_model
 from jaxnet.training.numerics import numerics, parameter_dtype
@@ -66,7 +66,7 @@ def network_bytes(program: Program) -> int:
 
 @lru_cache(maxsize=1024)
 def _convolution_bytes(structure: Structure, shapes: Shapes) -> int:
-    rows = max(structure.batch_size, convolution_form().rows)
+    rows = max(structure.batch_size, current_form().image_rows)
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from jaxnet.layers.products import product
+from jaxnet.kernels.products import product
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.fusion import NOMINAL, nominal
 from jaxnet.training.numerics import numerics

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int32
 
 from jaxnet.compose import Layer
-from jaxnet.layers.products import product
+from jaxnet.kernels.products import product
 from jaxnet.training.layout import NETWORKS, config_axes
 from jaxnet.training.settings import Net, Structure
 

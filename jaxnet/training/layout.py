@@ -20,7 +20,7 @@ from jax.experimental.layout import with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers.products import networks_side_by_side
+from jaxnet.kernels.form import current_form
 
 SHARED_INPUT = ("affine_1", "w")
 
@@ -75,7 +75,7 @@ def in_memory_order(stack: Any) -> Any:
     256: 253 / 223; 12 of 3072-100-10 at 500 in mixed precision: 23.9 / 21.4. Of plain SGD: no
     change.
     """
-    if jax.default_backend() != "cpu":
+    if not current_form().on_cpu:
         return stack
 
     def order(leaf, axis):
@@ -90,22 +90,15 @@ def over_networks(
     in_axes: tuple[Any, ...],
     out_axes: Any,
     *,
-    in_turn: bool,
-    alike: bool = False,
+    side_by_side: bool,
 ) -> Callable[..., Any]:
     """Return the function of one network as that of K: side by side, `jax.vmap`, or in turn.
 
     In turn each network costs what it costs alone, where a batched operation would cost more.
     The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
-    `alike` is that of `networks_side_by_side`.
     """
-    if not in_turn:
-
-        def one_of_many(*arguments):
-            with networks_side_by_side(alike=alike):
-                return function(*arguments)
-
-        return jax.vmap(one_of_many, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)
+    if side_by_side:
+        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)
 
     def mapped(*arguments):
         own = [i for i, axes in enumerate(in_axes) if axes is not None]

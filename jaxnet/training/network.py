@@ -19,7 +19,7 @@ from jaxnet.data.inputs import as_inputs
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
 from jaxnet.host.tensors import read_tensors, write_tensors
 from jaxnet.host.texts import parse_json, to_json
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.form import current_form
 from jaxnet.layers.layer import Tree
 from jaxnet.models import fully_connected, inception_resnet
 from jaxnet.training.model import Model
@@ -69,7 +69,7 @@ class Network:
             self.preprocessing,
             len(self.class_names),
             dtype,
-            ROWS if self.architecture == "fully_connected" else convolution_form().rows,
+            ROWS if self.architecture == "fully_connected" else current_form().image_rows,
         )
 
     def predict(self, images: Shaped[np.ndarray, "n *shape"]) -> Int32[np.ndarray, "n"]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnet.layers.products import MIXED
+from jaxnet.kernels.form import CPU, Form, changed_form, default_platform
 from jaxnet.training.settings import Net
 from jaxnet.values.identified import Identified, traced_for
 
@@ -61,17 +61,27 @@ def pinned_flags() -> Iterator[None]:
 
 @contextlib.contextmanager
 def numerics(precision: str) -> Iterator[None]:
-    """Set JAX's global numerics for one precision of `Structure`, whatever they were.
-
-    float32 asks for float32 products by name: GPUs of recent years otherwise use TF32.
-    """
-    products = {"tf32": "tensorfloat32", "mixed": MIXED}
+    """Set JAX's global numerics for one precision of `Structure`, whatever they were."""
     with (
         pinned_flags(),
         jax.enable_x64(precision == "float64"),
-        jax.default_matmul_precision(products.get(precision, "highest")),
+        changed_form(precision=precision),
     ):
         yield
+
+
+def program_form(net: Net, platform: str | None = None) -> Form:
+    """Return the form of the programs of a net; platform None: that of this process.
+
+    Convolutions train in turn on CPUs, where a batched product costs more than its parts.
+    """
+    platform = platform or default_platform()
+    return Form(
+        precision=net.precision,
+        platform=platform,
+        side_by_side=not (net.is_convolutional and platform == CPU),
+        batch_invariant=net.batch_invariant,
+    )
 
 
 @contextlib.contextmanager

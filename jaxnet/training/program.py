@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int32
 
-from jaxnet.layers.correlation import convolution_form
+from jaxnet.kernels.form import Form, in_form
 from jaxnet.training.blocks import Blocks, block_of
 from jaxnet.training.layout import (
     ALONE,
@@ -26,7 +26,7 @@ from jaxnet.training.layout import (
     to_stack,
 )
 from jaxnet.training.learner import Batch, Hyperparameters, make_learner
-from jaxnet.training.numerics import parameter_dtype
+from jaxnet.training.numerics import parameter_dtype, program_form
 from jaxnet.training.settings import Net, Shapes, Structure
 from jaxnet.training.step import (
     Clock,
@@ -49,9 +49,6 @@ MOST_STEPS = 256
 # of 500.
 MOST_ROWS, EVALUATION_NUMBERS = 500, 2**22
 
-WIDE = 2**16
-"""Weights of a first layer from which on sums are alike (see `jaxnet.layers.products`)."""
-
 
 class Counts(NamedTuple):
     """How many training examples, steps of this call, and steps of the whole run."""
@@ -71,12 +68,15 @@ class Program:
     """What is compiled once: a structure, the shapes it is for, and how networks lie in memory.
 
     Two programs are equal if one compilation serves both. Call its functions under
-    `numerics(structure.precision)`.
+    `numerics(structure.precision)`. They are in the form for a `platform` (None: the one that this
+    process computes on); for another they can be traced and lowered,
+    `program.advance.trace(...).lower(lowering_platforms=("cuda",))`.
     """
 
     structure: Structure
     shapes: Shapes
     layout: Layout = ALONE
+    platform: str | None = None
 
     def with_layout(self, **changes: Any) -> "Program":
         """Return the program of the same networks, laid out otherwise."""
@@ -92,10 +92,9 @@ class Program:
 
         `seed` is a uint32 that all share, or [K] where the layout is not `shared`.
         """
-        structure, layout = self.structure, self.layout
-        return _make_init(
-            structure.net, structure.optimizer, self.shapes, layout.shared, layout.devices
-        )
+        layout = replace(self.layout, size=0, blocks=0, padded=False)
+        net, optimizer = self.structure.net, self.structure.optimizer
+        return _make_init(net, optimizer, self.shapes, layout, self._form)
 
     @property
     def advance(self) -> jax.stages.Wrapped:
@@ -106,7 +105,8 @@ class Program:
         examples // batch_size steps; minibatches are drawn with replacement, as in the course, or
         shuffled: see `sampling`.
         """
-        return _make_advance(self.structure, self.shapes, replace(self.layout, size=0))
+        layout = replace(self.layout, size=0)
+        return _make_advance(self.structure, self.shapes, layout, self._form)
 
     @property
     def evaluate(self) -> Callable[..., tuple[Array, Array]]:
@@ -116,14 +116,18 @@ class Program:
         was finite.
         """
         layout = replace(self.layout, size=0, shared=True)
-        return _make_evaluate(self.structure.net, self.shapes, layout)
+        return _make_evaluate(self.structure.net, self.shapes, layout, self._form)
+
+    @property
+    def _form(self) -> Form:
+        return program_form(self.structure, self.platform)
 
 
 @lru_cache(maxsize=256)
 def _make_init(
-    net: Net, optimizer: str | Identified, shapes: Shapes, shared: bool, devices: int
+    net: Net, optimizer: str | Identified, shapes: Shapes, layout: Layout, form: Form
 ) -> Callable[..., TrainState]:
-    axes = (0, None if shared else 0)
+    axes = (0, None if layout.shared else 0)
 
     def init_member(hyperparameters: Hyperparameters, seed: Array) -> Member:
         return first(net, optimizer, shapes, hyperparameters, seed)
@@ -134,9 +138,9 @@ def _make_init(
 
     def init(hyperparameters: Hyperparameters, seed: Array) -> TrainState:
         made = _axes(jax.eval_shape(init_stack, hyperparameters, seed))
-        return over_devices(init_stack, devices, axes, made)(hyperparameters, seed)
+        return over_devices(init_stack, layout.devices, axes, made)(hyperparameters, seed)
 
-    return jax.jit(init)
+    return jax.jit(in_form(form)(init))
 
 
 def _axes(state: TrainState) -> TrainState:
@@ -155,15 +159,10 @@ def _cut(
     return cut, cut.split(members), Hyperparameters(values, (cut.width,))
 
 
-def _is_wide(net: Net, shapes: Shapes) -> bool:
-    """Whether the sums of a network are to be alike, whatever is beside it."""
-    if net.model is not None or net.is_convolutional:
-        return False
-    return shapes.features * [*net.hidden, shapes.classes][0] >= WIDE
-
-
 @lru_cache(maxsize=256)
-def _make_advance(structure: Structure, shapes: Shapes, layout: Layout) -> jax.stages.Wrapped:
+def _make_advance(
+    structure: Structure, shapes: Shapes, layout: Layout, form: Form
+) -> jax.stages.Wrapped:
     dtype, shared = parameter_dtype(structure), layout.shared
     learns = block_of(structure) if layout.blocks else structure
 
@@ -185,8 +184,7 @@ def _make_advance(structure: Structure, shapes: Shapes, layout: Layout) -> jax.s
             member_step,
             (axes, 0, own, None),
             (axes, 0),
-            in_turn=structure.is_convolutional and convolution_form().in_turn,
-            alike=shared and _is_wide(structure, shapes),
+            side_by_side=form.side_by_side,
         )
 
         def draw_one(seed, step):
@@ -219,11 +217,13 @@ def _make_advance(structure: Structure, shapes: Shapes, layout: Layout) -> jax.s
         run = over_devices(advance_stack, layout.devices, in_axes, (_axes(state), 1))
         return run(state, hyperparameters, seed, data, counts)
 
-    return jax.jit(advance, donate_argnums=0)
+    return jax.jit(in_form(form)(advance), donate_argnums=0)
 
 
 @lru_cache(maxsize=256)
-def _make_evaluate(net: Net, shapes: Shapes, layout: Layout) -> Callable[..., tuple[Array, Array]]:
+def _make_evaluate(
+    net: Net, shapes: Shapes, layout: Layout, form: Form
+) -> Callable[..., tuple[Array, Array]]:
     learns = block_of(net) if layout.blocks else net
 
     def evaluate_stack(state, hyperparameters, data, start, stop):
@@ -239,13 +239,12 @@ def _make_evaluate(net: Net, shapes: Shapes, layout: Layout) -> Callable[..., tu
             member_scores,
             (config_axes(members), 0, None),
             0,
-            in_turn=net.is_convolutional and convolution_form().in_turn,
-            alike=_is_wide(net, shapes),
+            side_by_side=form.side_by_side,
         )
         at_once = EVALUATION_NUMBERS // (networks * max(shapes.classes, *net.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
         if net.is_convolutional:
-            at_once = convolution_form().rows
+            at_once = form.image_rows
 
         def body(i, carry):
             correct, finite = carry
@@ -268,4 +267,4 @@ def _make_evaluate(net: Net, shapes: Shapes, layout: Layout) -> Callable[..., tu
         run = over_devices(evaluate_stack, layout.devices, in_axes, 0)
         return run(state, hyperparameters, data, start, stop)
 
-    return jax.jit(evaluate)
+    return jax.jit(in_form(form)(evaluate))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from optax import GradientTransformation
 
-from jaxnet.arguments.checks import held, number, one_of, shown, whole
+from jaxnet.arguments.checks import flag, held, number, one_of, shown, whole
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
@@ -58,8 +58,10 @@ class Net:
     classifier. `architecture` "inception_resnet" is a net for images, which has no `hidden` and
     no `activation`. `precision`: "float32" (products in float32 proper, on GPUs too), "tf32" (the
     tensor cores' 10-bit mantissa where the device has it), "mixed" (products of operands rounded
-    to bfloat16, summed in float32; weights and all else float32), "float64" (all of it). `model`
-    is a user's own `Model`, in place of the network that the other settings describe.
+    to bfloat16, summed in float32; weights and all else float32), "float64" (all of it).
+    `batch_invariant`: on CPUs, sums have one order whatever trains beside a network (see
+    `jaxnet.kernels.products`), not the fastest one. `model` is a user's own `Model`, in place of
+    the network that the other settings describe.
     """
 
     model: Identified | None = None
@@ -72,6 +74,7 @@ class Net:
     uses_dropout: bool = False  # derived from the dropout rate; not a setting
     init: str = "he"
     precision: str = "float32"
+    batch_invariant: bool = False
 
     @property
     def takes_images(self) -> bool:
@@ -177,6 +180,7 @@ COMMON_NUMBERS: dict[str, float] = {
 # What describes jaxnet's own networks and their loss: of no use with a model of the user's.
 OWN_SETTINGS = (
     *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
+    "batch_invariant",
     *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
 )
 DERIVED = (
@@ -369,6 +373,8 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
         one_of(name, value, NAMES[name])
     if "hidden" in chosen:
         chosen["hidden"] = _widths(chosen["hidden"])
+    if "batch_invariant" in chosen:
+        chosen["batch_invariant"] = flag("batch_invariant", chosen["batch_invariant"])
     if "batch_size" in chosen:
         chosen["batch_size"] = whole("batch_size", chosen["batch_size"], 1, MOST_ROWS)
     if chosen.get("components") is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from jaxnet import layers
 from jaxnet.errors import ConfigurationError
-from jaxnet.layers import correlation
+from jaxnet.kernels import correlation
 from jaxnet.training.augmentation import augment
 
 RNG = np.random.default_rng(0)
@@ -61,7 +61,8 @@ FORMS += [(case, 20, True) for case in CONVOLUTIONS if case[:2] == ((3, 3), 1)]
 def test_convolution_is_the_sum_over_the_window(case, channels, filtered, monkeypatch):
     kernel, stride, padding, pads = case
     if filtered:
-        monkeypatch.setattr(correlation, "FILTERED", (1, 1))
+        monkeypatch.setattr(correlation, "WINOGRAD_MIN_CHANNELS", 1)
+        monkeypatch.setattr(correlation, "WINOGRAD_MIN_MULTIPLICATIONS", 1)
     x = RNG.normal(size=(2, 5, 6, channels))
     w, b = RNG.normal(size=(*kernel, channels, 3)), RNG.normal(size=3)
     strides = (stride, stride) if isinstance(stride, int) else stride
@@ -80,10 +81,9 @@ def test_convolution_is_the_sum_over_the_window(case, channels, filtered, monkey
     # The gradients by the definition of an adjoint: <dout, conv(x, w)> is linear in each.
     dout = RNG.normal(size=out.shape)
     value = float((dout * (want - b)).sum())
-    for products in (True, False):
-        form = correlation.Form(products, in_turn=True, rows=25)
-        monkeypatch.setitem(correlation.FORMS, "cpu", form)
-        dx, dw, db = map(np.asarray, layers.conv2d_backward(jnp.asarray(dout), cache))
+    for platform in ("cpu", "cuda"):
+        with changed_form(platform=platform):
+            dx, dw, db = map(np.asarray, layers.conv2d_backward(jnp.asarray(dout), cache))
         assert float((dx * x).sum()) == pytest.approx(value, rel=1e-10)
         assert float((dw * w).sum()) == pytest.approx(value, rel=1e-10)
         np.testing.assert_allclose(db, dout.sum((0, 1, 2)), rtol=1e-12)

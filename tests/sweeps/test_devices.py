@@ -19,7 +19,6 @@ from jaxnet.sweeps.prepared import prepare
 from jaxnet.sweeps.record import evaluation_steps
 from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.stack import Stack
-from jaxnet.training import program as training
 from jaxnet.training.layout import over_devices, place
 from jaxnet.training.program import make_train
 
@@ -81,7 +80,7 @@ def pictures():
     return DataSet.from_arrays(pixels[:512], labels[:512], pixels[512:], labels[512:])
 
 
-WIDE = {
+INVARIANT = {
     "float32": {},
     "mixed": {"precision": "mixed"},
     "momentum": {"activation": "tanh", "optimizer": "momentum"},
@@ -105,21 +104,16 @@ on_cpus = pytest.mark.skipif(jax.default_backend() != "cpu", reason="promised fo
 
 
 @on_cpus
-@pytest.mark.parametrize("settings", WIDE.values(), ids=WIDE)
-def test_wide_networks_have_the_same_bits_on_several_devices(one_and_two, settings):
-    one, two = one_and_two(**settings)
+@pytest.mark.parametrize("settings", INVARIANT.values(), ids=INVARIANT)
+def test_batch_invariant_sums_have_the_same_bits_on_several_devices(one_and_two, settings):
+    one, two = one_and_two(batch_invariant=True, **settings)
     assert one == two
 
 
 @on_cpus
-def test_that_takes_sums_that_are_alike(one_and_two, monkeypatch):
+def test_the_fastest_sums_depend_on_the_number_of_devices(one_and_two):
     """The compiler sums rows in parts where it shards a program, on every CPU."""
-    monkeypatch.setattr(training, "WIDE", float("inf"))
-    training.make_train.cache_clear()
-    try:
-        one, two = one_and_two()
-    finally:
-        training.make_train.cache_clear()
+    one, two = one_and_two()
     assert one != two
 
 
@@ -135,7 +129,8 @@ labels = np.arange(600) % 10
 data = DataSet.from_arrays(pixels[:550], labels[:550], pixels[550:], labels[550:])
 found = jaxnet.sweep(
     jaxnet.grid(l2=np.geomspace(1e-4, 1e-1, 4).tolist()), data, steps=3, batch_size=500,
-    learning_rate=1e-2, hidden=[200], precision="mixed", devices=1, keep=None,
+    learning_rate=1e-2, hidden=[200], precision="mixed", batch_invariant=True, devices=1,
+    keep=None,
 )
 weights = [found.networks[row.key].params["affine_2"]["w"] for row in found.rows]
 print(hashlib.sha256(b"".join(np.asarray(w).tobytes() for w in weights)).hexdigest())
@@ -143,7 +138,7 @@ print(hashlib.sha256(b"".join(np.asarray(w).tobytes() for w in weights)).hexdige
 
 
 @on_cpus
-def test_wide_networks_in_mixed_precision_have_the_same_bits_on_any_number_of_threads():
+def test_batch_invariant_sums_in_mixed_precision_have_the_same_bits_on_any_number_of_threads():
     """A product of [200, 500] and [500, 10] in float32 is summed in as many parts, else."""
     found = {
         subprocess.run(
@@ -284,7 +279,7 @@ def test_places_are_a_multiple_of_the_devices():
 
 
 def test_cpu_devices_are_used_by_themselves_for_small_networks_only(monkeypatch):
-    monkeypatch.setattr(fusion, "NARROW", 2e6)
+    monkeypatch.setattr(fusion, "CPU_SPLIT_MAX_FLOPS", 2e6)
     small, large = (grid(hidden=[[width]], l2=list(range(13))) for width in (2, 500))
     found = plan(small, steps=10, batch_size=10)
     assert [(group.devices, group.size) for group in found.groups] == [(3, 15)]

@@ -38,12 +38,12 @@ def cost(monkeypatch):
 
 @pytest.fixture
 def separate_seeds(monkeypatch):
-    monkeypatch.setattr(fusion, "SMALL", dict.fromkeys(NOW, 0.0))
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, 0.0))
 
 
 @pytest.fixture
 def joint_seeds(monkeypatch):
-    monkeypatch.setattr(fusion, "SMALL", dict.fromkeys(NOW, math.inf))
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, math.inf))
 
 
 # Widths: which are held together
@@ -310,7 +310,7 @@ def test_seeds_of_small_networks_train_together(joint_seeds):
 def test_seeds_of_large_networks_train_apart():
     nets = [configure(hidden=[5], seed=seed, l2=l2) for seed in (4, 2) for l2 in (0, 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fusion, "SMALL", dict.fromkeys(NOW, 20.0))
+        patch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, 20.0))
         assert by_seed([0, 1, 2, 3], nets, 10.0) == [([0, 1], True), ([2, 3], True)]
         assert by_seed([0, 1, 2, 3], nets, 9.9) == [([0, 1, 2, 3], False)]
         # What fills the machine is one seed's networks, the seed with most of them.
@@ -322,7 +322,7 @@ def test_own_minibatches_give_what_shared_ones_do(data, monkeypatch):
     options = {"steps": STEPS, "batch_size": 10, "hidden": [6], "precision": "float64"}
     found = []
     for small, shared in ((0.0, [True] * 3), (math.inf, [False])):
-        monkeypatch.setattr(fusion, "SMALL", dict.fromkeys(NOW, small))
+        monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, small))
         assert [group.shared for group in plan(space, data, **options).groups] == shared
         found.append(sweep(space, data, **options, keep=None, dropout=0.2))
     for apart, joint in zip(found[0].rows, found[1].rows, strict=True):

@@ -209,7 +209,7 @@ def test_what_is_committed_when_the_memory_runs_out_stays(
     data, space, exhausted, monkeypatch, tmp_path, trained
 ):
     """The first seed is done; the second cannot be, and the next call does it alone."""
-    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     real, calls = Stack.train, []
 
     def train(self, *arguments, **options):

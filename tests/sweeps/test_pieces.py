@@ -271,7 +271,7 @@ def test_halving_rounds_devices_and_seeds_train_whole_networks(choose, monkeypat
     assert not any(in_pieces(plan(space, **settings, devices=2)))
     seeds = [{**own, "seed": seed} for seed in (0, 1) for own in space.settings(0)]
     assert in_pieces(plan(seeds, **settings)) == [True, True]
-    monkeypatch.setattr(fusion, "SMALL", dict.fromkeys(NOW, math.inf))
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, math.inf))
     assert not any(in_pieces(plan(seeds, **settings)))
 
 

@@ -81,7 +81,7 @@ def test_every_plan(all_settings, memory, compiling, small):
         patch.setattr(plan_module, "compiled_bytes", compiler_says)
         # Of both kinds of device: the backend of the tests is not their matter.
         patch.setattr(fusion, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, compiling, 0.0)))
-        patch.setattr(fusion, "SMALL", dict.fromkeys(("cpu", "gpu"), small))
+        patch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(("cpu", "gpu"), small))
         found = planned(configurations, memory=memory, begins=begins)
 
     # Every configuration once.
@@ -169,7 +169,7 @@ def test_every_plan(all_settings, memory, compiling, small):
 
 
 def test_with_memory_for_all_there_is_one_chunk_a_group(monkeypatch):
-    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
     chunks = planned(same, memory=1e12).chunks
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [((0, 1, 2), 3), ((3, 4, 5), 3)]
@@ -321,7 +321,7 @@ def test_many_networks_stay_near_the_processor(hidden, batch_size, networks, chu
 
 
 def test_a_plan_says_what_is_compiled_and_what_is_an_array(monkeypatch):
-    monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     space = grid(learning_rate=[1e-1, 1e-2], l2=[0, 1], hidden=[[5], [7, 6]], seed=[0, 1])
     found = plan(space, steps=30, optimizer="adam", beta1=0.8)
     assert (found.configurations, len(found.groups), found.programs) == (16, 4, 2)
@@ -390,7 +390,7 @@ def test_a_plan_is_what_the_sweep_does(data, monkeypatch, advances, chunked):
     monkeypatch.setattr(Stack, "start", start)
     monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
     if chunked:  # seeds apart
-        monkeypatch.setattr(fusion, "SMALL", {"cpu": 0.0, "gpu": 0.0})
+        monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
         space = grid(hidden=[[18], [18, 2]], l2=[0, 1, 2], seed=[0, 1])
         fixed, each = compiler_says(configure(hidden=(18, 2)).structure, (), SHAPE, CLASSES, True)
         settings = {"memory": fixed + 2 * each}

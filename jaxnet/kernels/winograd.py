@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnet.layers.products import product_of_channels
-from jaxnet.layers.windows import Windows
+from jaxnet.kernels.products import product_of_channels
+from jaxnet.kernels.windows import Windows
 
 
 def correlate_3x3(

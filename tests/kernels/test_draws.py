@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnet.kernels.draws import by_rows
 from jaxnet.layers import affine, dropout_forward
-from jaxnet.layers.draws import by_rows
 
 KEY = jax.random.key(5)
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.layers.products import (
-    MIXED,
-    NARROW,
-    SMALL,
-    networks_side_by_side,
+from jaxnet.kernels.form import changed_form
+from jaxnet.kernels.products import (
+    MAX_UNROLLED_MULTIPLICATIONS,
+    MIN_BF16_SIZE,
     product,
     transposed_product,
 )
@@ -20,6 +19,7 @@ from jaxnet.sweeps import grid
 from jaxnet.training.numerics import numerics
 
 ROWS, INNER, COLUMNS = 33, 300, 40
+MOST_ROWS = MAX_UNROLLED_MULTIPLICATIONS // 64  # of products by 16 terms and 4 columns
 FORMS = {"a·b": (product, "ij,jk->ik"), "aᵀ·b": (transposed_product, "ji,jk->ik")}
 
 
@@ -39,7 +39,7 @@ def rounded(x):
 def test_mixed_product_rounds_its_operands_and_nothing_else(name, compiled):
     form, indices = FORMS[name]
     a, b = operands(name)
-    with jax.default_matmul_precision(MIXED):
+    with changed_form(precision="mixed"):
         got = (jax.jit(form) if compiled else form)(jnp.asarray(a), jnp.asarray(b))
     assert got.dtype == jnp.float32
     got = np.asarray(got)
@@ -54,12 +54,12 @@ def test_mixed_product_rounds_its_operands_and_nothing_else(name, compiled):
 @pytest.mark.parametrize("narrow", ["rows", "inner", "columns"])
 def test_narrow_products_of_mixed_precision_round_nothing(name, narrow):
     form, indices = FORMS[name]
-    sizes = dict.fromkeys(["rows", "inner", "columns"], NARROW) | {narrow: NARROW - 1}
+    sizes = dict.fromkeys(["rows", "inner", "columns"], MIN_BF16_SIZE) | {narrow: MIN_BF16_SIZE - 1}
     rows, inner, columns = sizes.values()
     draws = np.random.default_rng(0)
     a = draws.normal(size=(rows, inner) if name == "a·b" else (inner, rows)).astype(np.float32)
     b = draws.normal(size=(inner, columns)).astype(np.float32)
-    with jax.default_matmul_precision(MIXED):
+    with changed_form(precision="mixed"):
         got = np.asarray(form(jnp.asarray(a), jnp.asarray(b)))
     exact = np.einsum(indices, a, b, dtype=np.float64)
     # Sums of 16 float32 products of normal numbers; bfloat16 would be off by 1e-2.
@@ -84,7 +84,7 @@ def test_networks_side_by_side_have_the_products_of_each():
     draws = np.random.default_rng(1)
     x = jnp.asarray(draws.normal(size=(INNER, ROWS)), jnp.float32)
     dout = jnp.asarray(draws.normal(size=(3, INNER, COLUMNS)), jnp.float32)
-    with jax.default_matmul_precision(MIXED):
+    with changed_form(precision="mixed"):
         together = jax.jit(jax.vmap(transposed_product, in_axes=(None, 0)))(x, dout)
         alone = [transposed_product(x, one) for one in dout]
     # The order of a float32 sum of 300 terms, each of size 1.
@@ -92,18 +92,17 @@ def test_networks_side_by_side_have_the_products_of_each():
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize(("rows", "has_sums"), [(SMALL // 64, True), (SMALL // 64 + 1, False)])
-def test_small_products_of_many_networks_are_sums(name, rows, has_sums, monkeypatch):
+@pytest.mark.parametrize(("rows", "has_sums"), [(MOST_ROWS, True), (MOST_ROWS + 1, False)])
+def test_small_products_of_many_networks_are_sums(name, rows, has_sums):
     form, indices = FORMS[name]
     draws = np.random.default_rng(2)
     a = draws.normal(size=(9, rows, 16) if name == "a·b" else (9, 16, rows))
     b = draws.normal(size=(9, 16, 4))
 
     def beside(a, b):
-        with networks_side_by_side():
+        with changed_form(side_by_side=True, platform="cpu"):
             return form(a, b)
 
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     with jax.enable_x64(True):
         program = jax.make_jaxpr(jax.vmap(beside))(a, b)
         got = jax.jit(jax.vmap(beside))(a, b)

@@ -12,8 +12,8 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.layers.layer import Shape
 
+Shape = tuple[int, ...]
 Pair = tuple[int, int]
 Size = int | Pair
 Padding = str | int | tuple[Pair, Pair]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxnet.layers.layer import Shape
+Shape = tuple[int, ...]
 
 
 def by_rows(draw: Callable[[PRNGKeyArray, Shape], Array], key: PRNGKeyArray, shape: Shape) -> Array:
