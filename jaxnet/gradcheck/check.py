@@ -13,7 +13,7 @@ from jaxnet.errors import JaxnetError
 from jaxnet.gradcheck.arguments import take_apart
 from jaxnet.gradcheck.demands import demand_budget, demand_live, demand_settings, is_named
 from jaxnet.gradcheck.judge import Settings
-from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, Report, worst_of
+from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, GradientReport, worst_of
 from jaxnet.gradcheck.run import run
 from jaxnet.gradcheck.subject import Problem, prepare
 from jaxnet.signatures import checked
@@ -59,7 +59,7 @@ def check_grads(
     cotangent: Any = None,
     memory: int = 1 << 28,
     max_evaluations: int = 2_000_000,
-) -> Report:
+) -> GradientReport:
     """Compare a gradient with autodiff and with numeric derivatives of known error.
 
     Under test is `grad(*args)`, the hand-written gradient of a scalar f (a tuple with one entry
@@ -113,7 +113,7 @@ def check_grads(
     return report
 
 
-def assert_grads(f: Callable, args: Any, **settings: Any) -> Report:
+def assert_grads(f: Callable, args: Any, **settings: Any) -> GradientReport:
     """Raise AssertionError unless `check_grads` gives PASS or KINK.
 
     Its first line names a leaf and the cause, the report follows; pytest shows the test's own line.
@@ -132,7 +132,7 @@ def assert_grads(f: Callable, args: Any, **settings: Any) -> Report:
     return report
 
 
-def _alive(report: Report, live: Collection[str]) -> Report:
+def _alive(report: GradientReport, live: Collection[str]) -> GradientReport:
     leaves = []
     for leaf in report.leaves:
         if leaf.norm == 0 and any(is_named(wish, leaf.path) for wish in live):

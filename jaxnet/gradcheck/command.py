@@ -14,7 +14,7 @@ from jaxnet.gradcheck.catalogue import Row, catalogue, without_row
 from jaxnet.gradcheck.check import check_grads
 from jaxnet.gradcheck.find import find_functions, find_in, find_named, first_line
 from jaxnet.gradcheck.given import checked_functions, given_for
-from jaxnet.gradcheck.report import FAIL, KINK, PASS, Report
+from jaxnet.gradcheck.report import FAIL, KINK, PASS, GradientReport
 from jaxnet.texts import to_json
 
 _CONFIG: Any = jax.config
@@ -71,15 +71,15 @@ def _words(row: Row) -> str:
     return f"{row.kind} {row.name}, {row.options}"
 
 
-def _checked(row: Row, seed: int) -> Report:
+def _checked(row: Row, seed: int) -> GradientReport:
     """Check a row; one that raises fails, and the others go on."""
     try:
         return row.check(seed)
     except Exception as error:
-        return Report(FAIL, (), notes=(f"raised {first_line(error)}",), seed=seed)
+        return GradientReport(FAIL, (), notes=(f"raised {first_line(error)}",), seed=seed)
 
 
-def _line(row: Row, report: Report) -> str:
+def _line(row: Row, report: GradientReport) -> str:
     what = f"{row.kind} {row.name}"
     numbers = [_worst(report, name) for name in ("versus_autodiff", "versus_numeric", "bound")]
     cells = ["-" if number is None else f"{number:.0e}" for number in numbers]
@@ -87,7 +87,7 @@ def _line(row: Row, report: Report) -> str:
     return line + ("" if report else f": {report.cause()}")
 
 
-def _worst(report: Report, name: str) -> float | None:
+def _worst(report: GradientReport, name: str) -> float | None:
     """Return the worst of the leaves that a relative number can describe.
 
     A gradient that vanishes (of a bias before batchnorm) consists of rounding only.
@@ -154,7 +154,9 @@ def check_functions(
     return 0 if all(reports.values()) else 1
 
 
-def _report(name: str, function: Callable, values: tuple, options: dict[str, Any]) -> Report:
+def _report(
+    name: str, function: Callable, values: tuple, options: dict[str, Any]
+) -> GradientReport:
     try:
         return check_grads(function, values, **options)
     except JaxnetError:

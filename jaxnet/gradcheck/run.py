@@ -16,12 +16,12 @@ from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.leaf import examine
 from jaxnet.gradcheck.matching import SKIPPED, Matched
 from jaxnet.gradcheck.notes import degenerate
-from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, LeafReport, Report, worst_of
+from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, GradientReport, LeafReport, worst_of
 from jaxnet.gradcheck.subject import Subject
 from jaxnet.gradcheck.surrogate import compare_with_autodiff
 
 
-def run(subject: Subject, settings: Settings, expected: str | None = None) -> Report:
+def run(subject: Subject, settings: Settings, expected: str | None = None) -> GradientReport:
     """Check one point."""
     problem, arguments = subject.problem, subject.problem.arguments
     program = subject.program
@@ -104,7 +104,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Re
     verdict = worst_of(verdict, *(leaf.verdict for leaf in leaves))
     if program.why_loop is not None:
         notes.append("f cannot be evaluated at many points at once: done one by one, slowly")
-    return Report(
+    return GradientReport(
         verdict,
         tuple(leaves),
         tuple(dict.fromkeys(notes)),
@@ -162,7 +162,7 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
 
 def _undetermined(
     subject: Subject, settings: Settings, checks: list[Any], notes: list[str]
-) -> Report:
+) -> GradientReport:
     reason = (
         "f gives another value on each call: pass its random key or seed as an argument, and keep "
         "no state outside"
@@ -171,7 +171,7 @@ def _undetermined(
         LeafReport(leaf.path, leaf.shape, str(leaf.dtype), INCONCLUSIVE, reason=reason)
         for leaf in subject.problem.arguments.leaves
     )
-    return Report(
+    return GradientReport(
         INCONCLUSIVE,
         leaves,
         tuple(notes),

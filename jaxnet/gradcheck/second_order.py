@@ -10,11 +10,11 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.gradients import autodiff
 from jaxnet.gradcheck.judge import Settings
 from jaxnet.gradcheck.program import LoopProgram
-from jaxnet.gradcheck.report import ExactCheck, Report, with_verdict
+from jaxnet.gradcheck.report import ExactCheck, GradientReport, with_verdict
 from jaxnet.gradcheck.subject import Problem, Subject, caller, prepare
 
 
-def check_second_order(subject: Subject, settings: Settings) -> Report:
+def check_second_order(subject: Subject, settings: Settings) -> GradientReport:
     """Check H·w = d<g, w>/dx for the gradient g of f and random w, and <u, H w> = <w, H u>."""
     from jaxnet.gradcheck.run import run
 
