@@ -73,13 +73,8 @@ class Arguments:
         return [np.asarray(a).astype(dtype) if _is_float_array(a) else a for a in held]
 
 
-def take_apart(
-    f: Callable, args: Any, argnums: int | Sequence[int] | None, given: Any = None
-) -> Arguments:
-    """Sort the leaves of `args`, and refuse what cannot be differentiated.
-
-    `given` is a predicate on positions of Python floats: whether a gradient was given for them.
-    """
+def take_apart(f: Callable, args: Any, argnums: int | Sequence[int] | None) -> Arguments:
+    """Sort the leaves of `args`, and refuse what cannot be differentiated."""
     if not isinstance(args, tuple):
         raise ConfigurationError(
             f"args expects a tuple of positional arguments, got {type(args).__name__}: "

@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, UInt32
 
+from jaxnet.gradcheck.equations import programs_in, types_of
+
 Rule = Callable[
     [Mapping[str, Any], Sequence[Array], Sequence[Array]], tuple[UInt32[Array, "..."], Array]
 ]
@@ -256,6 +258,16 @@ def branches(name: str, operands: Sequence[Any], results: Sequence[Any]) -> bool
     if name == "select_n":
         return True
     return (name in RULES or name == "sort") and any(map(_is_float, operands))
+
+
+def may_branch(program) -> bool:
+    """Whether a program holds a branch, or what may hide one."""
+    return any(
+        eqn.primitive.name in OPAQUE
+        or branches(eqn.primitive.name, types_of(eqn.invars), types_of(eqn.outvars))
+        or any(map(may_branch, programs_in(eqn.params)))
+        for eqn in program.eqns
+    )
 
 
 def _is_float(value: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.directions import rms, scale
+from jaxnet.gradcheck.norms import rms, scale
 
 
 @dataclass
@@ -53,21 +53,3 @@ class Case:
         allowed = allowed + 8 * self.noise / max(scale(point), self.length)
         with np.errstate(invalid="ignore"):  # infinite entries are told by leaf
             return np.where(abs(a - b) > allowed, abs(a - b), 0.0)
-
-
-def norm(a: np.ndarray) -> float:
-    """Return the Euclidean norm; no square overflows or underflows."""
-    size = float(np.max(abs(a), initial=0.0))
-    if size == 0 or not np.isfinite(size):
-        return size
-    return size * float(np.sqrt(np.sum((a / size) ** 2)))
-
-
-ZERO, BOTH_ZERO = "zero", "both zero"
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |a − b| / |b|, by norms; 1 for b = 0."""
-    if not np.any(b):
-        return float(np.any(a))
-    return float(min(norm(np.asarray(a - b)) / norm(b), np.finfo(float).max))

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.dimensions import axis_sizes
+from jaxnet.gradcheck.hints import hint
 from jaxnet.gradcheck.judge import Findings
 
 _SQUARABLE = 1e100  # sizes beyond which, or below whose inverse, squares leave the range of floats
@@ -18,8 +19,6 @@ def likely_cause(
     dimensions: Mapping[str, int],
 ) -> str | None:
     """Return a hint at what is wrong with a gradient; `findings` bound a numeric reference."""
-    from jaxnet.gradcheck.hints import hint
-
     if reference is None or not np.isfinite(reference).all():
         return None
     parameter = np.asarray(case.subject.program.variables[case.number], np.float64)

@@ -11,10 +11,17 @@ import numpy as np
 
 from jaxnet.errors import JaxnetError
 from jaxnet.gradcheck.arguments import take_apart
-from jaxnet.gradcheck.demands import demand_budget, demand_live, demand_settings, is_named
-from jaxnet.gradcheck.judge import Settings
+from jaxnet.gradcheck.demands import (
+    demand_budget,
+    demand_functions,
+    demand_live,
+    demand_weights,
+    is_named,
+)
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, GradientReport, worst_of
 from jaxnet.gradcheck.run import run
+from jaxnet.gradcheck.second_order import check_second_order
 from jaxnet.gradcheck.subject import Problem, prepare
 from jaxnet.signatures import checked
 
@@ -84,24 +91,40 @@ def check_grads(
     ('FAIL', 'factor 0.5 = 1/2: the 2 of a square forgotten, or a ½ too many')
     """
     started = time.perf_counter()
-    demand_settings(f, grad, backward, mode, directions, samples, order, expected, seed, cotangent)
+    demand_functions(f, grad, backward)
+    options = CheckOptions(
+        mode=mode,
+        directions=directions,
+        samples=samples,
+        seed=seed,
+        order=order,
+        expected=expected,
+    )
+    demand_weights(cotangent)
     arguments = take_apart(f, args, argnums)
     demand_live(live, [leaf.path for leaf in arguments.leaves])
-    problem = Problem(f, arguments, grad, backward, reference, has_aux, memory, cotangent, seed)
+    problem = Problem(
+        f=f,
+        arguments=arguments,
+        grad=grad,
+        backward=backward,
+        reference=reference,
+        has_aux=has_aux,
+        memory=memory,
+        cotangent=cotangent,
+        seed=seed,
+    )
     subject = prepare(problem, float32_only)
-    settings = Settings(mode, directions, samples, seed)
-    demand_budget(subject, settings, max_evaluations)
-    report = run(subject, settings, expected)
+    demand_budget(subject, options, max_evaluations)
+    report = run(subject, options)
     report = _alive(report, live)
     if jitter and report.verdict != INCONCLUSIVE:
         moved = subject.moved(np.random.default_rng([seed, 99]), 0.1)
-        other = run(moved, settings, expected)
+        other = run(moved, options)
         verdict = worst_of(report.verdict, other.verdict)
         report = replace(report, jittered=other, verdict=verdict)
     if order == 2:
-        from jaxnet.gradcheck.second_order import check_second_order
-
-        second = check_second_order(subject, settings)
+        second = check_second_order(subject, options)
         report = replace(
             report, second_order=second, verdict=worst_of(report.verdict, second.verdict)
         )

@@ -6,33 +6,23 @@ from collections.abc import Collection, Iterator
 import jax
 import numpy as np
 
-from jaxnet.checks import held, shown, whole
+from jaxnet.checks import held, shown
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.gradcheck.judge import Settings
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.subject import Subject
 
 
-def demand_settings(
-    f, grad, backward, mode, directions, samples, order, expected, seed, cotangent
-) -> None:
-    """Refuse settings that cannot be."""
+def demand_functions(f, grad, backward) -> None:
+    """Refuse what is not a function, and two gradients at once."""
     if not callable(f):
         raise ConfigurationError(f"f expects a function, got {type(f).__name__}")
     if grad is not None and backward is not None:
         raise ConfigurationError("give grad= (of a scalar f) or backward= (of a layer), not both")
-    if mode not in MODES:
-        raise ConfigurationError(unknown("mode", str(mode), MODES))
-    if directions < 1 or samples < 1:
-        raise ConfigurationError(
-            f"expected at least one direction and sample, got directions={directions}, "
-            f"samples={samples}"
-        )
-    if order not in (1, 2):
-        raise ConfigurationError(f"order expects 1 or 2, got {order}")
-    if expected not in (None, "surrogate"):
-        raise ConfigurationError(f'expected= is None or "surrogate", got {shown(expected)}')
-    whole("seed", seed)
+
+
+def demand_weights(cotangent) -> None:
+    """Refuse weights of the outputs that are not finite numbers of moderate size."""
     if isinstance(cotangent, Iterator):
         raise ConfigurationError(f"cotangent: expected weights, got {shown(cotangent)}")
     for leaf in jax.tree.leaves(cotangent):
@@ -64,15 +54,15 @@ def demand_live(live: Collection[str], paths: list[str]) -> None:
             raise ConfigurationError(unknown("leaf in live", wish, paths))
 
 
-def demand_budget(subject: Subject, settings: Settings, most: int) -> None:
+def demand_budget(subject: Subject, options: CheckOptions, most: int) -> None:
     """Refuse what would take for ever, and say how long that is."""
     program = subject.program
-    per_leaf = {"directional": settings.directions + 4, "sampled": settings.directions + 36}
+    per_leaf = {"directional": options.directions + 4, "sampled": options.directions + 36}
     lines = sum(
-        min(size, 1 << 62) if settings.mode == "full" else per_leaf[settings.mode]
+        min(size, 1 << 62) if options.mode == "full" else per_leaf[options.mode]
         for size in program.sizes
     )
-    rungs = 10 if settings.mode == "full" else 22
+    rungs = 10 if options.mode == "full" else 22
     needed = lines * rungs
     limit = most if not isinstance(program, LoopProgram) else most // 10
     if needed <= limit:
@@ -83,7 +73,7 @@ def demand_budget(subject: Subject, settings: Settings, most: int) -> None:
         program.along(0, np.zeros((1, program.sizes[0])), np.zeros((1, 64)))
         each = (time.perf_counter() - started) / 64
     raise ConfigurationError(
-        f"mode={settings.mode!r} needs {needed:,} evaluations of f, about "
+        f"mode={options.mode!r} needs {needed:,} evaluations of f, about "
         f"{_duration(needed * each)} ({each * 1e3:.2g} ms each), more than "
         f"max_evaluations={most:,}: raise it, or use mode='sampled' or 'directional'"
     )
@@ -92,9 +82,6 @@ def demand_budget(subject: Subject, settings: Settings, most: int) -> None:
 def is_named(wish: str, path: str) -> bool:
     """Whether a wish names a leaf: by its whole path, its beginning or its end."""
     return path == wish or path.startswith(wish + "/") or path.endswith("/" + wish)
-
-
-MODES = ("directional", "sampled", "full")
 
 
 def _duration(seconds: float) -> str:

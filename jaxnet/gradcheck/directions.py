@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.gradcheck.norms import scale
 from jaxnet.gradcheck.numeric import (
     NOISE_POINTS,
     Derivative,
@@ -15,19 +16,6 @@ from jaxnet.gradcheck.numeric import (
     on_grid,
     stuck_noise,
 )
-
-
-def scale(point: np.ndarray) -> float:
-    """Return the root mean square of a leaf, 1 if it is all zeros."""
-    return rms(point) or 1.0
-
-
-def rms(a: np.ndarray) -> float:
-    """Return the root mean square; no square overflows or underflows."""
-    largest = float(np.max(abs(a), initial=0.0))
-    if largest == 0 or not np.isfinite(largest):
-        return largest
-    return largest * float(np.sqrt(np.mean((a / largest) ** 2)))
 
 
 @dataclass(frozen=True)

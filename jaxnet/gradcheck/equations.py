@@ -11,8 +11,6 @@ import numpy as np
 from jax.core import eval_jaxpr
 from jax.extend import core
 
-from jaxnet.gradcheck import branches
-
 DEAD, STOPPED, DIFFERENTIABLE = 0, 1, 2
 """How a value reaches the result: not at all, only through stop_gradient, or freely."""
 
@@ -60,16 +58,6 @@ def programs_in(params):
             yield open_program(value)[0]
 
 
-def may_branch(program) -> bool:
-    """Whether a program holds a branch, or what may hide one."""
-    return any(
-        eqn.primitive.name in branches.OPAQUE
-        or branches.branches(eqn.primitive.name, types_of(eqn.invars), types_of(eqn.outvars))
-        or any(map(may_branch, programs_in(eqn.params)))
-        for eqn in program.eqns
-    )
-
-
 def writes(eqn) -> bool:
     """Whether the equation changes a mutable array, so that it matters with no result used."""
     return bool(eqn.effects) and any(map(is_mutable, eqn.invars))
@@ -104,3 +92,8 @@ def source_of(program) -> tuple[str, str]:
     text = getattr(program.debug_info, "func_src_info", None) or ""
     match = re.match(r"(?P<name>.+?) at (?P<file>.+):\d+$", text)
     return (match["file"], match["name"]) if match else ("", "")
+
+
+def count_pairs(outer, inner, condition) -> int:
+    """Count variables outside and inside of a loop whose types meet a condition."""
+    return sum(condition(a.aval, b.aval) for a, b in zip(outer, inner, strict=True))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.gradcheck.blame import told
-from jaxnet.gradcheck.directions import scale
 from jaxnet.gradcheck.gradients import autodiff, manual_gradient
+from jaxnet.gradcheck.norms import scale
 from jaxnet.gradcheck.plain import own_rounding
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import ExactCheck

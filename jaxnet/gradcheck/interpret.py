@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxnet.gradcheck import branches
+from jaxnet.gradcheck.branches import may_branch
 from jaxnet.gradcheck.equations import (
     CALLS,
     DEAD,
@@ -15,7 +16,6 @@ from jaxnet.gradcheck.equations import (
     evaluate,
     inputs_of,
     is_mutable,
-    may_branch,
     open_program,
     programs_in,
     source_of,

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.case import BOTH_ZERO, ZERO
 from jaxnet.gradcheck.directions import (
     Lines,
     coordinates,
@@ -14,25 +13,16 @@ from jaxnet.gradcheck.directions import (
     measure,
     measure_noise,
     random_directions,
-    rms,
 )
+from jaxnet.gradcheck.norms import rms
 from jaxnet.gradcheck.numeric import COARSER, FINER, LADDER, QUICK, SHIFTED, SINGLE, Ladder
-from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, worst_of
+from jaxnet.gradcheck.options import CheckOptions
+from jaxnet.gradcheck.report import BOTH_ZERO, FAIL, INCONCLUSIVE, KINK, PASS, ZERO, worst_of
 
 _ROUNDING = 32  # units of rounding allowed to the gradient under test itself
 _TOO_NOISY = 1e8  # rounding units of noise, from which on numeric derivatives prove nothing
 FLAT = 1e-10  # a derivative this far below the value's own size counts as zero
 _RESOLVED = 1e-3  # a bound below this fraction of the derivative resolves it
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How hard to look."""
-
-    mode: str = "directional"
-    directions: int = 8
-    samples: int = 32
-    seed: int = 0
 
 
 @dataclass
@@ -84,14 +74,14 @@ class Findings:
 
 
 def probe(
-    subject: Any, leaf: int, manual: np.ndarray, autodiff: np.ndarray | None, settings: Settings
+    subject: Any, leaf: int, manual: np.ndarray, autodiff: np.ndarray | None, options: CheckOptions
 ) -> Findings:
     """Differentiate numerically along directions of one leaf and judge every one of them."""
     program = subject.program
-    rng = np.random.default_rng([settings.seed, leaf])
-    lines = random_directions(program, leaf, rng, max(settings.directions, 2))
+    rng = np.random.default_rng([options.seed, leaf])
+    lines = random_directions(program, leaf, rng, max(options.directions, 2))
     noise = measure_noise(lines.take(np.arange(2)), program.centre())
-    lines = lines.take(np.arange(settings.directions))
+    lines = lines.take(np.arange(options.directions))
     difference = None if autodiff is None else np.asarray(manual - autodiff)
     if autodiff is not None and not _differs(manual, autodiff, program.unit):
         difference = None

@@ -5,22 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.case import BOTH_ZERO, ZERO, Case, norm, relative
+from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.cause import likely_cause
-from jaxnet.gradcheck.judge import Findings, Settings, probe, probe_coordinates
+from jaxnet.gradcheck.judge import Findings, probe, probe_coordinates
 from jaxnet.gradcheck.locate import largest, locate, opposed, sites, worst_entry
+from jaxnet.gradcheck.norms import norm, relative
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.plain import plain_opinion
-from jaxnet.gradcheck.precision import sensitivity
 from jaxnet.gradcheck.report import (
+    BOTH_ZERO,
     FAIL,
     INCONCLUSIVE,
     KINK,
     PASS,
+    ZERO,
     Entry,
     LeafReport,
     worst_of,
 )
 from jaxnet.gradcheck.resolution import Resolved, is_mixed, is_rounding, judge_zero, proven, resolve
+from jaxnet.gradcheck.sensitivity import sensitivity
 from jaxnet.gradcheck.slopes import judge_entries, without_differences
 from jaxnet.gradcheck.surrogate import on_purpose
 
@@ -32,7 +36,7 @@ Recheck = Callable[[int], str]
 
 
 def examine(
-    case: Case, settings: Settings, recheck: Recheck | None, dimensions: Mapping[str, int]
+    case: Case, options: CheckOptions, recheck: Recheck | None, dimensions: Mapping[str, int]
 ) -> tuple[LeafReport, list[str], Findings | None]:
     """Judge a leaf; `recheck(number)` gives its verdict at a point nearby that has no kinks."""
     leaf, notes = case.leaf, []
@@ -42,13 +46,13 @@ def examine(
         return LeafReport(**base, verdict=PASS), notes, None
     finite = np.asarray(np.isfinite(case.manual))
     if not finite.all():
-        return _not_finite(case, base, finite, settings), notes, None
+        return _not_finite(case, base, finite, options), notes, None
     if case.autodiff is not None and not np.isfinite(case.autodiff).all():
         notes.append(f"autodiff of f gives NaN or infinity in {leaf.path}: not compared")
         case.autodiff = None
     ratio = None if case.autodiff is None else relative(case.manual, case.autodiff)
     base["versus_autodiff"] = ratio
-    findings, parts = _measure(case, settings)
+    findings, parts = _measure(case, options)
     case.noise = findings.noise
     base |= _zeros(case, findings, ratio)
     verdict = findings.verdict
@@ -62,7 +66,7 @@ def examine(
                 f"{leaf.path}: the kink is not located, it may hide in {unread}, which cannot "
                 f"be read"
             )
-        at_kink = judge_entries(case, findings, settings)
+        at_kink = judge_entries(case, findings, options)
         verdict, located, reason = at_kink.verdict, at_kink.entries, at_kink.reason
         beside = recheck(case.number) if recheck is not None else PASS
         if beside == FAIL and verdict != FAIL:
@@ -79,7 +83,7 @@ def examine(
             notes.append(f"{leaf.path}: manual and autodiff differ by convention at a kink")
         case = without_differences(case, at_kink.conventions)
     if verdict in (PASS, KINK):
-        verdict, located, more = _arbitrate(case, findings, settings, verdict)
+        verdict, located, more = _arbitrate(case, findings, options, verdict)
         notes += more
     if verdict == FAIL and located is None and is_rounding(case, findings):
         verdict = PASS
@@ -109,7 +113,7 @@ def examine(
         if by_opinion:
             entry, reference = opposed(case, resolved)
         else:
-            located = located or locate(case, findings, settings)
+            located = located or locate(case, findings, options)
             entry, reference = worst_entry(case, located)
         reason = reason or _who(case, findings)
         if case.omitted:
@@ -140,22 +144,22 @@ def examine(
     return LeafReport(**base, **parts, verdict=verdict, kinks=kinks), notes, findings
 
 
-def _measure(case: Case, settings: Settings) -> tuple[Findings, dict[str, Any]]:
+def _measure(case: Case, options: CheckOptions) -> tuple[Findings, dict[str, Any]]:
     subject, number, manual = case.subject, case.number, case.manual
-    if settings.mode == "full":
+    if options.mode == "full":
         everything = np.arange(manual.size)
         findings = probe_coordinates(
-            subject, number, manual, everything, settings.seed, quick=manual.size > 64
+            subject, number, manual, everything, options.seed, quick=manual.size > 64
         )
         all_findings = [findings]
     else:
-        findings = probe(subject, number, manual, case.autodiff, settings)
+        findings = probe(subject, number, manual, case.autodiff, options)
         all_findings = [findings]
-        if settings.mode == "sampled":
-            rng = np.random.default_rng([settings.seed, number, 2])
-            count = min(settings.samples, manual.size)
+        if options.mode == "sampled":
+            rng = np.random.default_rng([options.seed, number, 2])
+            count = min(options.samples, manual.size)
             index = np.sort(rng.choice(manual.size, count, replace=False))
-            sampled = probe_coordinates(subject, number, manual, index, settings.seed, quick=False)
+            sampled = probe_coordinates(subject, number, manual, index, options.seed, quick=False)
             all_findings.append(sampled)
             if worst_of(sampled.verdict, findings.verdict) != findings.verdict:
                 findings = sampled
@@ -188,7 +192,7 @@ def _zeros(case: Case, findings: Findings, ratio: float | None) -> dict[str, Any
 
 
 def _arbitrate(
-    case: Case, findings: Findings, settings: Settings, verdict: str
+    case: Case, findings: Findings, options: CheckOptions, verdict: str
 ) -> tuple[str, Findings | None, list[str]]:
     """Where manual and autodiff differ and no line told, measure the entries that differ most."""
     differences = case.differences()
@@ -196,7 +200,7 @@ def _arbitrate(
         return verdict, None, []
     index = largest(differences)
     found = probe_coordinates(
-        case.subject, case.number, case.manual, index, settings.seed, quick=False
+        case.subject, case.number, case.manual, index, options.seed, quick=False
     )
     if found.verdict == FAIL:
         return FAIL, found, []
@@ -268,12 +272,12 @@ def _why(case: Case, findings: Findings) -> str:
 
 
 def _not_finite(
-    case: Case, base: dict[str, Any], finite: np.ndarray, settings: Settings
+    case: Case, base: dict[str, Any], finite: np.ndarray, options: CheckOptions
 ) -> LeafReport:
     first = int(np.argmin(finite.ravel()))
     replaced = np.where(finite, case.manual, 0.0)
     found = probe_coordinates(
-        case.subject, case.number, replaced, np.array([first]), settings.seed, quick=False
+        case.subject, case.number, replaced, np.array([first]), options.seed, quick=False
     )
     length = float(found.lines.norms()[0])
     entry = Entry(

@@ -7,14 +7,15 @@ import numpy as np
 from jaxnet.gradcheck.blame import told
 from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.directions import Directions, measure
-from jaxnet.gradcheck.judge import Findings, Settings, probe_coordinates
+from jaxnet.gradcheck.judge import Findings, probe_coordinates
 from jaxnet.gradcheck.kinks import SignatureFunction, signature_function, sites_near
 from jaxnet.gradcheck.numeric import LADDER, SINGLE
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.report import FAIL, Entry
 from jaxnet.gradcheck.resolution import Resolved
 
 
-def locate(case: Case, findings: Findings, settings: Settings) -> Findings | None:
+def locate(case: Case, findings: Findings, options: CheckOptions) -> Findings | None:
     """Measure entries one by one until the wrong ones are among them."""
     if not isinstance(findings.lines, Directions):
         return findings
@@ -30,7 +31,7 @@ def locate(case: Case, findings: Findings, settings: Settings) -> Findings | Non
         case.number,
         case.manual,
         index,
-        settings.seed,
+        options.seed,
         quick=len(index) > 64,
         least=case.length,
     )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnet.gradcheck import branches
-from jaxnet.gradcheck.equations import DIFFERENTIABLE, open_program
+from jaxnet.gradcheck.equations import DIFFERENTIABLE, count_pairs, open_program
 from jaxnet.gradcheck.sites import Found, named
 
 
@@ -111,11 +111,6 @@ def _cond(walk, eqn, operands, moving, used, site, caller, found):
         found.add_all(part, codes[start:])
         start += len(part.sites)
     return results, [True] * len(results)
-
-
-def count_pairs(outer, inner, condition) -> int:
-    """Count variables outside and inside of a loop whose types meet a condition."""
-    return sum(condition(a.aval, b.aval) for a, b in zip(outer, inner, strict=True))
 
 
 LOOPS = {"scan": _scan, "while": _while, "cond": _cond}

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.case import norm
 from jaxnet.gradcheck.gates import gates
 from jaxnet.gradcheck.means import means_of_one
+from jaxnet.gradcheck.norms import norm
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import LeafReport
 from jaxnet.gradcheck.subject import Subject

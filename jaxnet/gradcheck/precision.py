@@ -1,6 +1,5 @@
 """Gradients in the arguments' own dtype against those in float64 at the same rounded inputs."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.blame import blamed
-from jaxnet.gradcheck.directions import rms
-from jaxnet.gradcheck.gradients import autodiff, manual_gradient
+from jaxnet.gradcheck.gradients import manual_gradient
+from jaxnet.gradcheck.norms import rms
 from jaxnet.gradcheck.plain import plain_opinion
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Entry, LeafReport
@@ -33,51 +32,6 @@ def describe(subject: Subject) -> str:
     if matmul == "default" and jax.default_backend() == "gpu":
         own = ", matmul precision default (TF32 for float32 products)"
     return f"{np.dtype(subject.dtype).name}{own}"
-
-
-def spread(subject: Subject, gradient: list[np.ndarray]) -> list[np.ndarray]:
-    """Return how much autodiff changes, by entry, when the last bits of the point change."""
-    worst = [np.zeros(g.shape) for g in gradient]
-    for moved in _beside(subject):
-        try:
-            changed = autodiff(moved, subject.problem.reference)[0]
-        except Exception:
-            return worst
-        worst = [_larger(w, new, old) for w, new, old in zip(worst, changed, gradient, strict=True)]
-    return worst
-
-
-def sensitivity(subject: Subject, number: int, gradient: np.ndarray) -> np.ndarray:
-    """Return how much the gradient under test by one leaf changes, by entry, likewise."""
-    worst = np.zeros(gradient.shape)
-    for moved in _beside(subject):
-        changed = (manual_gradient(moved).entries if subject.has_manual else autodiff(moved)[0])[
-            number
-        ]
-        if isinstance(changed, np.ndarray):
-            worst = _larger(worst, changed, gradient)
-    return worst
-
-
-def _beside(subject: Subject, points: int = 4) -> Iterator[Subject]:
-    unit = 2 * float(np.finfo(subject.dtype).eps)
-    rng = np.random.default_rng(23)
-    for _ in range(points):
-        variables = []
-        for variable in subject.program.variables:
-            x = np.asarray(variable, np.float64)
-            variables.append(
-                (x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))).astype(subject.dtype)
-            )
-        yield replace(subject, program=subject.program.at_point(variables))
-
-
-def _larger(worst: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    change = abs(np.reshape(new, old.shape) - old)
-    # A tie moves the gradient by its own size: a kink, not a rounding error.
-    size = rms(old)
-    small = change <= 1e-6 * (abs(old) + size)
-    return np.asarray(np.fmax(worst, np.where(small, change, 0.0)))
 
 
 def compare_in_own_dtype(

@@ -10,8 +10,7 @@ from typing import Any
 from jax import lax
 from jax.extend import core
 
-from jaxnet.gradcheck.equations import CALLS, inputs_of, open_program, value_of
-from jaxnet.gradcheck.loops import count_pairs
+from jaxnet.gradcheck.equations import CALLS, count_pairs, inputs_of, open_program, value_of
 
 Step = Callable[[Any, list[Any]], list[Any]]
 """step(equation, operands) -> results, for an equation that holds no program of its own."""

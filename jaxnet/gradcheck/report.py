@@ -8,6 +8,8 @@ from jaxnet.terminal import printable
 from jaxnet.texts import to_json
 
 PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
+ZERO, BOTH_ZERO = "zero", "both zero"
+# derivatives, of `LeafReport`
 _WIDTH = 100  # columns of the text
 _RANK = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxnet.gradcheck.case import Case
-from jaxnet.gradcheck.directions import Directions, rms, scale, share_of
+from jaxnet.gradcheck.directions import Directions, share_of
 from jaxnet.gradcheck.judge import Findings, settle, some_lines
+from jaxnet.gradcheck.norms import rms, scale
 from jaxnet.gradcheck.numeric import LADDER, NOISE_POINTS, noise_level, noise_spacing
 from jaxnet.gradcheck.plain import ROUNDINGS, Opinion, own_rounding, plain_opinion
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS

@@ -12,16 +12,18 @@ from jaxnet.gradcheck import exact, precision
 from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.dimensions import dimensions
 from jaxnet.gradcheck.gradients import autodiff, manual_gradient
-from jaxnet.gradcheck.judge import Settings
+from jaxnet.gradcheck.judge import probe
 from jaxnet.gradcheck.leaf import examine
 from jaxnet.gradcheck.matching import SKIPPED, Matched
 from jaxnet.gradcheck.notes import degenerate
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, PASS, GradientReport, LeafReport, worst_of
+from jaxnet.gradcheck.sensitivity import spread
 from jaxnet.gradcheck.subject import Subject
 from jaxnet.gradcheck.surrogate import compare_with_autodiff
 
 
-def run(subject: Subject, settings: Settings, expected: str | None = None) -> GradientReport:
+def run(subject: Subject, options: CheckOptions) -> GradientReport:
     """Check one point."""
     problem, arguments = subject.problem, subject.problem.arguments
     program = subject.program
@@ -57,7 +59,7 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Gr
         value = program.centre()
         checks = exact.run_checks(subject, manual, ad, ad_outputs)
     if any(c.name == "deterministic" and c.outcome == "failed" for c in checks):
-        return _undetermined(subject, settings, checks, notes)
+        return _undetermined(subject, options, checks, notes)
     verdict = worst_of(verdict, *(FAIL for c in checks if c.outcome == "failed"))
     cases = []
     for number, leaf in enumerate(arguments.leaves):
@@ -67,12 +69,12 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Gr
         other = None if second is None or entry is SKIPPED else second[number].reshape(leaf.shape)
         cases.append(Case(subject, number, array, other, omitted=omitted))
     if second is not None and any(case.differences().any() for case in cases):
-        for case, spread in zip(cases, precision.spread(subject, second), strict=True):
-            case.spread = spread
+        for case, change in zip(cases, spread(subject, second), strict=True):
+            case.spread = change
     named = dimensions(subject)
     leaves: list[LeafReport] = []
     noise = None
-    recheck = _rechecker(subject, settings)
+    recheck = _rechecker(subject, options)
     for case in cases:
         leaf = case.leaf
         base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
@@ -82,16 +84,16 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Gr
             text = complaints[case.number]
             leaves.append(LeafReport(**base, verdict=FAIL, reason=text))
             continue
-        if expected == "surrogate":
+        if options.expected == "surrogate":
             leaves.append(compare_with_autodiff(case, named))
             continue
         with subject.scope():
-            found, more, findings = examine(case, settings, recheck, named)
+            found, more, findings = examine(case, options, recheck, named)
         leaves.append(found)
         notes += more
         if findings is not None:
             noise = max(noise or 0.0, findings.noise)
-    if expected != "surrogate":
+    if options.expected != "surrogate":
         leaves, more = precision.compare_in_own_dtype(subject, leaves, manual, ad)
         notes += more
     with subject.scope():
@@ -109,14 +111,14 @@ def run(subject: Subject, settings: Settings, expected: str | None = None) -> Gr
         tuple(leaves),
         tuple(dict.fromkeys(notes)),
         tuple(checks),
-        settings.seed,
+        options.seed,
         program.evaluations - before,
         0.0,
         f"jax {jax.__version__} {jax.default_backend()}",
         precision.describe(subject),
         value,
         noise,
-        settings.mode,
+        options.mode,
         subject.tested,
     )
 
@@ -133,13 +135,13 @@ def _call_gradient(subject: Subject, notes: list[str]) -> Matched:
         raise
 
 
-def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
+def _rechecker(subject: Subject, options: CheckOptions) -> Callable[[int], str]:
     """Return a function that judges a leaf at a point nearby, where no kink is hit exactly."""
     box: list[Any] = []
 
     def recheck(number: int) -> str:
         if not box:
-            moved = subject.moved(np.random.default_rng([settings.seed, 5]), 1e-3)
+            moved = subject.moved(np.random.default_rng([options.seed, 5]), 1e-3)
             gradient = manual_gradient(moved).entries if subject.has_manual else autodiff(moved)[0]
             box.extend([moved, gradient])
         moved, gradient = box
@@ -149,9 +151,7 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
         if not np.isfinite(array).all():
             return FAIL
         case = Case(moved, number, array, None)
-        quiet = replace(settings, mode="directional", directions=4)
-        from jaxnet.gradcheck.judge import probe
-
+        quiet = replace(options, mode="directional", directions=4)
         before = moved.program.evaluations
         verdict = probe(moved, number, case.manual, None, quiet).verdict
         subject.program.evaluations += moved.program.evaluations - before
@@ -161,7 +161,7 @@ def _rechecker(subject: Subject, settings: Settings) -> Callable[[int], str]:
 
 
 def _undetermined(
-    subject: Subject, settings: Settings, checks: list[Any], notes: list[str]
+    subject: Subject, options: CheckOptions, checks: list[Any], notes: list[str]
 ) -> GradientReport:
     reason = (
         "f gives another value on each call: pass its random key or seed as an argument, and keep "
@@ -176,9 +176,9 @@ def _undetermined(
         leaves,
         tuple(notes),
         tuple(checks),
-        settings.seed,
+        options.seed,
         versions=f"jax {jax.__version__} {jax.default_backend()}",
         precision=precision.describe(subject),
-        mode=settings.mode,
+        mode=options.mode,
         tested=subject.tested,
     )

@@ -19,9 +19,10 @@ from jaxnet.gradcheck.directions import (
     measure_noise,
     random_directions,
 )
-from jaxnet.gradcheck.judge import Findings, Settings, probe_coordinates, settle
+from jaxnet.gradcheck.judge import Findings, probe_coordinates, settle
 from jaxnet.gradcheck.locate import largest, locate
 from jaxnet.gradcheck.numeric import QUICK, SINGLE
+from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.program import ROWS
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, worst_of
 
@@ -46,7 +47,7 @@ class Kinked:
     extent: str = ""  # how many of the entries were looked at, where not all were
 
 
-def judge_entries(case: Case, findings: Findings, settings: Settings) -> Kinked:
+def judge_entries(case: Case, findings: Findings, options: CheckOptions) -> Kinked:
     """Judge a leaf that kinks along some of the lines of `findings`."""
     size = case.manual.size
     kinked = np.zeros(size, bool)  # and between their slopes
@@ -54,16 +55,16 @@ def judge_entries(case: Case, findings: Findings, settings: Settings) -> Kinked:
     if not isinstance(findings.lines, Directions):
         if len(findings.lines) == size or findings.verdict == FAIL:
             return _of_entries(case, findings, kinked)
-        rest = _without(case, kinked, settings)
+        rest = _without(case, kinked, options)
     for _ in range(_ROUNDS):
         index = np.arange(size) if size <= _EVERY else _suspects(case, rest)
         if not index.size:
             break
         extent = ""
         if len(index) > _MOST:
-            index = _sample(case, rest, index, settings.seed)
+            index = _sample(case, rest, index, options.seed)
             extent = f" (compared at {len(index)} of the more than {_MOST} entries that kink)"
-        found = _look(case, index, settings)
+        found = _look(case, index, options)
         before = kinked.sum()
         result = _of_entries(case, found, kinked)
         if result.verdict != KINK or extent or kinked.all():
@@ -71,14 +72,14 @@ def judge_entries(case: Case, findings: Findings, settings: Settings) -> Kinked:
         if kinked.sum() == before:
             break  # f kinks where several entries move, and along none of them alone
         case = without_differences(case, kinked)
-        rest = _without(case, kinked, settings)
+        rest = _without(case, kinked, options)
         if not np.any(rest.jump) and rest.verdict != FAIL:
             if rest.verdict == INCONCLUSIVE:
                 reason = "the noise of f hides its derivative beside the entries that kink"
                 return replace(result, verdict=INCONCLUSIVE, reason=reason)
             return result
     if np.any((rest.state == FAIL) & (rest.jump == 0)):
-        return Kinked(FAIL, kinked, locate(case, rest, settings))
+        return Kinked(FAIL, kinked, locate(case, rest, options))
     if size <= _EVERY:
         return Kinked(KINK, kinked)
     reason = "f kinks here, and the entries that do so were not found"
@@ -112,20 +113,20 @@ def _of_entries(case: Case, found: Findings, kinked: np.ndarray) -> Kinked:
     return Kinked(worst_of(KINK, found.verdict), kinked, found, reason)
 
 
-def _look(case: Case, index: np.ndarray, settings: Settings) -> Findings:
+def _look(case: Case, index: np.ndarray, options: CheckOptions) -> Findings:
     return probe_coordinates(
-        case.subject, case.number, case.manual, index, settings.seed, quick=len(index) > _EVERY
+        case.subject, case.number, case.manual, index, options.seed, quick=len(index) > _EVERY
     )
 
 
-def _without(case: Case, kinked: np.ndarray, settings: Settings) -> Findings:
+def _without(case: Case, kinked: np.ndarray, options: CheckOptions) -> Findings:
     """Judge along directions in which the entries that kink stand still."""
     program, leaf = case.subject.program, case.number
-    rng = np.random.default_rng([settings.seed, leaf, 3])
+    rng = np.random.default_rng([options.seed, leaf, 3])
     still = np.where(kinked, 0.0, case.manual.ravel()).reshape(case.manual.shape)
     difference = case.differences().reshape(case.manual.shape)
     lines = join(
-        random_directions(program, leaf, rng, max(settings.directions, 2)),
+        random_directions(program, leaf, rng, max(options.directions, 2)),
         informed_directions(program, leaf, still, difference),
     )
     lines = replace(lines, rows=np.where(kinked, 0.0, lines.rows))
@@ -137,7 +138,7 @@ def _suspects(case: Case, findings: Findings) -> np.ndarray:
     """Return the entries that kink along the line with the largest jump, or that fail most."""
     assert isinstance(findings.lines, Directions)
     if not np.any(findings.jump):
-        located: Any = locate(case, findings, Settings())
+        located: Any = locate(case, findings, CheckOptions())
         return located.lines.index[(located.state == FAIL) | (located.jump != 0)]
     row = findings.lines.rows[int(np.argmax(abs(findings.jump)))]
     parts = np.array([[0, row.size]])
@@ -172,6 +173,6 @@ def _sample(case: Case, findings: Findings, index: np.ndarray, seed: int) -> np.
     chosen = [rng.choice(index, _SAMPLE, replace=False), largest(case.differences())]
     chosen.append(largest(abs(case.manual.ravel())))
     if findings.verdict == FAIL:
-        located: Any = locate(case, findings, Settings())
+        located: Any = locate(case, findings, CheckOptions())
         chosen.append(located.lines.index)
     return np.unique(np.concatenate(chosen))

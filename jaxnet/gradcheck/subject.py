@@ -12,7 +12,7 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.arguments import Arguments
 from jaxnet.gradcheck.blame import blamed, name_and_text, told
-from jaxnet.gradcheck.directions import scale
+from jaxnet.gradcheck.norms import scale
 from jaxnet.gradcheck.program import LoopProgram, Program
 from jaxnet.gradcheck.trace import Traced, Untraced, trace
 
@@ -20,7 +20,7 @@ UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConvers
 UNTRACEABLE += (jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Problem:
     """What the user asked: functions, arguments and how they are called."""
 
@@ -52,7 +52,7 @@ class Problem:
         return result
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Subject:
     """One point: the scalar program, the gradient under test and autodiff's, all in one dtype."""
 
@@ -172,7 +172,9 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
         raise StaysNarrow(f"f returns {values[0].dtype} for float64 arguments")
     program.cotangent = _cotangent(problem, out, values)
     program.values = values
-    subject = Subject(problem, program, np.dtype(dtype), out, standard)
+    subject = Subject(
+        problem=problem, program=program, dtype=np.dtype(dtype), out=out, standard=standard
+    )
     for value in values:
         if not np.isfinite(np.asarray(value, np.float64)).all():
             raise ConfigurationError(

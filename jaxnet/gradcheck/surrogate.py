@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnet.gradcheck.case import Case, norm, relative
+from jaxnet.gradcheck.case import Case
 from jaxnet.gradcheck.hints import hint
 from jaxnet.gradcheck.judge import Findings
+from jaxnet.gradcheck.norms import norm, relative
 from jaxnet.gradcheck.program import LoopProgram
 from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
 from jaxnet.gradcheck.trace import walk

@@ -11,13 +11,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.gradcheck.kinks import (
-    Site,
-    changed_sites,
-    signature,
-    signature_function,
-    sites_near,
-)
+from jaxnet.gradcheck.kinks import Site, changed_sites, signature, signature_function, sites_near
 
 
 def line_of(mark):

@@ -20,7 +20,7 @@ def results(f, *args):
 
 
 def opinion(f, *args):
-    return plain_opinion(prepare(Problem(f, take_apart(f, args, None)), False), 0)
+    return plain_opinion(prepare(Problem(f=f, arguments=take_apart(f, args, None)), False), 0)
 
 
 @pytest.mark.parametrize("x", [0.3, 8.0, 17.0, 19.0, 40.0])
