@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from jaxnet.errors import JaxnetError
-from jaxnet.gradcheck.arguments import take_apart
-from jaxnet.gradcheck.demands import (
+from jaxnet.gradcheck.function.arguments import take_apart
+from jaxnet.gradcheck.function.subject import Problem, prepare
+from jaxnet.gradcheck.input_checks import (
     demand_budget,
     demand_functions,
     demand_live,
@@ -19,10 +20,9 @@ from jaxnet.gradcheck.demands import (
     is_named,
 )
 from jaxnet.gradcheck.options import CheckOptions
+from jaxnet.gradcheck.point.check_point import run
+from jaxnet.gradcheck.point.second_order import check_second_order
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, GradientReport, worst_of
-from jaxnet.gradcheck.run import run
-from jaxnet.gradcheck.second_order import check_second_order
-from jaxnet.gradcheck.subject import Problem, prepare
 from jaxnet.signatures import checked
 
 

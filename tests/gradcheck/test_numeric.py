@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.scipy.special import erf
 
-from jaxnet.gradcheck.arguments import take_apart
-from jaxnet.gradcheck.judge import probe, probe_coordinates
-from jaxnet.gradcheck.numeric import (
+from jaxnet.gradcheck.function.arguments import take_apart
+from jaxnet.gradcheck.function.subject import Problem, prepare
+from jaxnet.gradcheck.numeric.judge_lines import probe, probe_coordinates
+from jaxnet.gradcheck.numeric.romberg import (
     LADDER,
     differentiate,
     noise_level,
@@ -17,7 +18,6 @@ from jaxnet.gradcheck.numeric import (
     stuck_noise,
 )
 from jaxnet.gradcheck.options import CheckOptions
-from jaxnet.gradcheck.subject import Problem, prepare
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=40)
