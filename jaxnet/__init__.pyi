@@ -39,7 +39,7 @@ from .errors import (
     RunFolderError as RunFolderError,
 )
 from .gradcheck import (
-    Report as Report,
+    GradientReport as GradientReport,
 )
 from .gradcheck import (
     assert_grads as assert_grads,

@@ -282,7 +282,7 @@ def data_info(options: Namespace) -> int:
 
 def gradcheck(options: Namespace) -> int:
     """Prove jaxnet's gradients, or check a function of the user's."""
-    from jaxnet.gradcheck.command import check_functions, prove
+    from jaxnet.gradcheck.cli.command import check_functions, prove
 
     if options.seed < 0:
         raise ConfigurationError(f"--seed expects a number from 0, got {options.seed}")

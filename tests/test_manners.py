@@ -21,7 +21,15 @@ PROGRAM = Path(__file__).with_name("manners.py")
 # Public callables without a row, each with the reason.
 WITHOUT_ROW = {
     **dict.fromkeys(
-        ("Configuration", "Network", "CustomNetwork", "SweepResult", "Plan", "Report", "Diagnosis"),
+        (
+            "Configuration",
+            "Network",
+            "CustomNetwork",
+            "SweepResult",
+            "Plan",
+            "GradientReport",
+            "Diagnosis",
+        ),
         "made by functions of ours, its methods have rows",
     ),
     **dict.fromkeys(

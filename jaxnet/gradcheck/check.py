@@ -11,12 +11,19 @@ import numpy as np
 
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import JaxnetError
-from jaxnet.gradcheck.arguments import take_apart
-from jaxnet.gradcheck.demands import demand_budget, demand_live, demand_settings, is_named
-from jaxnet.gradcheck.judge import Settings
-from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, Report, worst_of
-from jaxnet.gradcheck.run import run
-from jaxnet.gradcheck.subject import Problem, prepare
+from jaxnet.gradcheck.function.arguments import take_apart
+from jaxnet.gradcheck.function.subject import Problem, prepare
+from jaxnet.gradcheck.input_checks import (
+    demand_budget,
+    demand_functions,
+    demand_live,
+    demand_weights,
+    is_named,
+)
+from jaxnet.gradcheck.options import CheckOptions
+from jaxnet.gradcheck.point.check_point import run
+from jaxnet.gradcheck.point.second_order import check_second_order
+from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, GradientReport, worst_of
 
 
 @contextlib.contextmanager
@@ -59,7 +66,7 @@ def check_grads(
     cotangent: Any = None,
     memory: int = 1 << 28,
     max_evaluations: int = 2_000_000,
-) -> Report:
+) -> GradientReport:
     """Compare a gradient with autodiff and with numeric derivatives of known error.
 
     Under test is `grad(*args)`, the hand-written gradient of a scalar f (a tuple with one entry
@@ -84,24 +91,40 @@ def check_grads(
     ('FAIL', 'factor 0.5 = 1/2: the 2 of a square forgotten, or a ½ too many')
     """
     started = time.perf_counter()
-    demand_settings(f, grad, backward, mode, directions, samples, order, expected, seed, cotangent)
+    demand_functions(f, grad, backward)
+    options = CheckOptions(
+        mode=mode,
+        directions=directions,
+        samples=samples,
+        seed=seed,
+        order=order,
+        expected=expected,
+    )
+    demand_weights(cotangent)
     arguments = take_apart(f, args, argnums)
     demand_live(live, [leaf.path for leaf in arguments.leaves])
-    problem = Problem(f, arguments, grad, backward, reference, has_aux, memory, cotangent, seed)
+    problem = Problem(
+        f=f,
+        arguments=arguments,
+        grad=grad,
+        backward=backward,
+        reference=reference,
+        has_aux=has_aux,
+        memory=memory,
+        cotangent=cotangent,
+        seed=seed,
+    )
     subject = prepare(problem, float32_only)
-    settings = Settings(mode, directions, samples, seed)
-    demand_budget(subject, settings, max_evaluations)
-    report = run(subject, settings, expected)
+    demand_budget(subject, options, max_evaluations)
+    report = run(subject, options)
     report = _alive(report, live)
     if jitter and report.verdict != INCONCLUSIVE:
         moved = subject.moved(np.random.default_rng([seed, 99]), 0.1)
-        other = run(moved, settings, expected)
+        other = run(moved, options)
         verdict = worst_of(report.verdict, other.verdict)
         report = replace(report, jittered=other, verdict=verdict)
     if order == 2:
-        from jaxnet.gradcheck.second_order import check_second_order
-
-        second = check_second_order(subject, settings)
+        second = check_second_order(subject, options)
         report = replace(
             report, second_order=second, verdict=worst_of(report.verdict, second.verdict)
         )
@@ -113,7 +136,7 @@ def check_grads(
     return report
 
 
-def assert_grads(f: Callable, args: Any, **settings: Any) -> Report:
+def assert_grads(f: Callable, args: Any, **settings: Any) -> GradientReport:
     """Raise AssertionError unless `check_grads` gives PASS or KINK.
 
     Its first line names a leaf and the cause, the report follows; pytest shows the test's own line.
@@ -132,7 +155,7 @@ def assert_grads(f: Callable, args: Any, **settings: Any) -> Report:
     return report
 
 
-def _alive(report: Report, live: Collection[str]) -> Report:
+def _alive(report: GradientReport, live: Collection[str]) -> GradientReport:
     leaves = []
     for leaf in report.leaves:
         if leaf.norm == 0 and any(is_named(wish, leaf.path) for wish in live):

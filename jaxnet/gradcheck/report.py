@@ -8,6 +8,8 @@ from jaxnet.host.terminal import printable
 from jaxnet.host.texts import to_json
 
 PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
+ZERO, BOTH_ZERO = "zero", "both zero"
+# derivatives, of `LeafReport`
 _WIDTH = 100  # columns of the text
 _RANK = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
@@ -67,7 +69,7 @@ class ExactCheck:
 
 
 @dataclass(frozen=True)
-class Report:
+class GradientReport:
     """The result of `check_grads`; true if its verdict is PASS or KINK."""
 
     verdict: str
@@ -83,8 +85,8 @@ class Report:
     noise: float | None = None
     mode: str = "directional"
     tested: str = "the hand-written gradient"
-    second_order: "Report | None" = None
-    jittered: "Report | None" = None
+    second_order: "GradientReport | None" = None
+    jittered: "GradientReport | None" = None
 
     def __bool__(self) -> bool:
         return self.verdict in (PASS, KINK)
@@ -171,7 +173,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "(" + ",".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
-def _text(report: Report) -> list[str]:
+def _text(report: GradientReport) -> list[str]:
     count = sum(_size(leaf.shape) for leaf in report.leaves)
     lines_ = sum(leaf.lines for leaf in report.leaves)
     value = "" if report.value is None else f"   value={report.value:.6g}"
@@ -253,7 +255,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def with_verdict(report: Report, verdict: str, *notes: str) -> Report:
+def with_verdict(report: GradientReport, verdict: str, *notes: str) -> GradientReport:
     """Return the report with a worse verdict, if it is worse, and further notes."""
     worst = worst_of(report.verdict, verdict)
     return replace(report, verdict=worst, notes=(*report.notes, *notes))

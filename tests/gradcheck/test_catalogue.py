@@ -132,7 +132,7 @@ def test_seeds_draw_other_arguments(rows):
 
 
 def test_rows_of_other_numbers_and_dtypes_share_compiled_code(rows):
-    from jaxnet.gradcheck import trace
+    from jaxnet.gradcheck.jaxpr import trace
 
     find(rows, "dropout", "5×7, rate 0.0", "float64").check(0)
     before = set(trace._COMPILED)

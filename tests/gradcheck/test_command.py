@@ -10,8 +10,8 @@ import pytest
 from jaxnet import layers
 from jaxnet.cli import main
 from jaxnet.errors import ConfigurationError
-from jaxnet.gradcheck import command
-from jaxnet.gradcheck.spec import build_arguments
+from jaxnet.gradcheck.cli import command
+from jaxnet.gradcheck.cli.argument_text import build_arguments
 
 MODULE = """
 import jax

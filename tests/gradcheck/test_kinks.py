@@ -11,7 +11,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.gradcheck.kinks import (
+from jaxnet.gradcheck.kinks.signature import (
     Site,
     changed_sites,
     signature,
@@ -443,12 +443,12 @@ def test_what_cannot_be_read_is_opaque_without_raising(f):
 
 
 def test_an_unknown_primitive_is_opaque_and_still_evaluated(monkeypatch):
-    from jaxnet.gradcheck import branches
+    from jaxnet.gradcheck.kinks import branch_rules
 
     def fail(*_):
         raise KeyError("a parameter renamed in a later JAX")
 
-    monkeypatch.setitem(branches.RULES, "max", fail)
+    monkeypatch.setitem(branch_rules.RULES, "max", fail)
     found = signature(lambda x: abs(jnp.maximum(x, 0)), jnp.ones(3))
     assert [site.primitive for site in found.unread] == ["max"]
     assert [site.primitive for site in found.sites] == ["abs"]

@@ -135,12 +135,12 @@ def test_a_penalty_that_hides_the_loss_is_noted():
 
 
 def test_nothing_is_noted_of_gates_in_what_cannot_be_interpreted(monkeypatch):
-    from jaxnet.gradcheck import notes as module
+    from jaxnet.gradcheck.point import degenerate
 
     def broken(_):
         raise NotImplementedError
 
-    monkeypatch.setattr(module, "gates", broken)
+    monkeypatch.setattr(degenerate, "gates", broken)
     assert notes(lambda x: jnp.sum(jax.nn.relu(x + 50)), X) == ()
     assert notes(
         lambda x: float(np.sum(np.maximum(x, 0) ** 2)), X, grad=lambda x: 2 * np.maximum(x, 0)

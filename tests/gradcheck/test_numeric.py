@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.scipy.special import erf
 
-from jaxnet.gradcheck.arguments import take_apart
-from jaxnet.gradcheck.judge import Settings, probe, probe_coordinates
-from jaxnet.gradcheck.numeric import (
+from jaxnet.gradcheck.function.arguments import take_apart
+from jaxnet.gradcheck.function.subject import Problem, prepare
+from jaxnet.gradcheck.numeric.judge_lines import probe, probe_coordinates
+from jaxnet.gradcheck.numeric.romberg import (
     LADDER,
     differentiate,
     noise_level,
@@ -16,7 +17,7 @@ from jaxnet.gradcheck.numeric import (
     romberg,
     stuck_noise,
 )
-from jaxnet.gradcheck.subject import Problem, prepare
+from jaxnet.gradcheck.options import CheckOptions
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=40)
@@ -80,7 +81,7 @@ KNOWN = {
 
 
 def subject_of(f, *args, **settings):
-    problem = Problem(f, take_apart(f, args, None), **settings)
+    problem = Problem(f=f, arguments=take_apart(f, args, None), **settings)
     return prepare(problem, False)
 
 
@@ -90,7 +91,7 @@ def errors(f, gradient, x, seed=0):
     want = gradient(x)
     with subject.scope():
         entries = probe_coordinates(subject, 0, want, np.arange(x.size), seed, quick=True)
-        lines = probe(subject, 0, want, None, Settings(seed=seed))
+        lines = probe(subject, 0, want, None, CheckOptions(seed=seed))
     error = np.concatenate([abs(p.numeric - p.lines.project(want)) for p in (entries, lines)])
     bound = np.concatenate([entries.bound, lines.bound])
     size = np.concatenate([abs(p.lines.project(want)) for p in (entries, lines)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnet.gradcheck import check_grads
-from jaxnet.gradcheck.case import relative
+from jaxnet.gradcheck.numeric.norms import relative
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, worst_of
 
 X = np.array([[0.3, -1.2, 2.0], [0.5, 0.25, -0.75]])

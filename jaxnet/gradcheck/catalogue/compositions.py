@@ -9,7 +9,7 @@ import numpy as np
 from jaxnet import compose, layers
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, trees
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.report import Report
+from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Layer, Shape
 
 
@@ -51,7 +51,7 @@ def _composition(
         dx, dparams = layer.backward(dout, cache)
         return dparams, dx
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         args = _layer_arguments(layer, shape, dtype, seed)
         return check_grads(forward, args, backward=backward, argnums=(0, 1), seed=seed)
 
@@ -72,7 +72,7 @@ def _as_custom_vjp() -> Iterator[Row]:
     def plain(x, w, b):
         return x @ w + b[None, :]
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 5])
         args = tuple(draw(rng, shape, dtype) for shape in [(3, 4), (4, 2), (2,)])
         return check_grads(function, args, reference=jax.jit(plain), seed=seed)
@@ -93,7 +93,7 @@ def _as_function(layer: Layer) -> Iterator[Row]:
     def plain(params, x, state, key):
         return layer.forward(params, state, x, key=key, train=True)[0]
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         args = _layer_arguments(layer, (5, 3), dtype, seed)
         return check_grads(function, args, reference=plain, argnums=(0, 1), seed=seed)
 

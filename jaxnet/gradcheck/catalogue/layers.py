@@ -11,7 +11,7 @@ import numpy as np
 from jaxnet import layers
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, constant, draw, size_text
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.report import Report
+from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Shape
 
 
@@ -111,7 +111,7 @@ def _layer(
         forward, backward = (getattr(layers, f"{name}_{way}") for way in ("forward", "backward"))
     run = jax.jit(functools.partial(forward, **settings))
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 1])
         variables = [draw(rng, shape, dtype) for shape in shapes]
         if zero:

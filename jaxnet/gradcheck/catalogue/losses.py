@@ -10,7 +10,7 @@ import numpy as np
 from jaxnet import losses
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.report import Report
+from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Shape
 
 
@@ -41,7 +41,7 @@ def _loss(
     value = jax.jit(lambda scores, labels, smoothing: loss(scores, labels, smoothing)[0])
     grad = jax.jit(lambda scores, labels, smoothing: (loss(scores, labels, smoothing)[1],))
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 2])
         labels = rng.integers(0, shape[1], shape[0]).astype(np.int32)
         args = draw(rng, shape, dtype), labels, np.asarray(smoothing, dtype)
@@ -56,7 +56,7 @@ def _penalty(convention: str, l2: float) -> Iterator[Row]:
     value = jax.jit(lambda params, l2: penalty(params, l2)[0])
     grad = jax.jit(lambda params, l2: (penalty(params, l2)[1],))
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 3])
         shapes = {"affine_1": {"w": (3, 2), "b": (2,)}, "affine_2": {"w": (1, 1), "b": (1,)}}
         params = {

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnet import models
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text, trees
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.report import Report
+from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Layer, Shape
 from jaxnet.training.settings import NORMS
 
@@ -60,7 +60,7 @@ def _inception_resnet(norm: str, shape: Shape = (3, 8, 9, 1), classes: int = 3) 
     value = jax.jit(lambda params, *rest: both(params, *rest).loss)
     grad = jax.jit(lambda params, *rest: (both(params, *rest).grads,))
 
-    def check(dtype: str, seed: int) -> Report:
+    def check(dtype: str, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 7])
         params, state = trees(model, shape[1:], rng, dtype)
         images = draw(rng, shape, dtype)
@@ -109,7 +109,7 @@ def _network(
     value = jax.jit(lambda params, *rest: both(params, *rest).loss)
     grad = jax.jit(lambda params, *rest: (both(params, *rest).grads,))
 
-    def check(dtype: str, rate: float, l2: float, seed: int) -> Report:
+    def check(dtype: str, rate: float, l2: float, seed: int) -> GradientReport:
         rng = np.random.default_rng([seed, 6])
         params, state = trees(build(0.0), shape[1:], rng, dtype)
         images = draw(rng, shape, dtype)

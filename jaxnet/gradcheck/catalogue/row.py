@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnet.gradcheck.report import Report
+from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Layer, Shape
 
 DTYPES = ("float64", "float32")
 
 
 class Row(NamedTuple):
-    """One thing to prove: what it is, its options in words, and check(seed) -> Report."""
+    """One thing to prove: what it is, its options in words, and check(seed) -> GradientReport."""
 
     kind: str  # layer, loss, composition, network or update rule
     name: str
     options: str
-    check: Callable[[int], Report]
+    check: Callable[[int], GradientReport]
 
 
 def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:

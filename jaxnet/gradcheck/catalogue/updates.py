@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text
-from jaxnet.gradcheck.report import FAIL, PASS, LeafReport, Report, worst_of
+from jaxnet.gradcheck.report import FAIL, PASS, GradientReport, LeafReport, worst_of
 from jaxnet.layers.layer import Shape
 from jaxnet.optimizers import OPTIMIZERS
 
@@ -119,7 +119,7 @@ def update_rows() -> Iterator[Row]:
             yield Row("update rule", name, options, check)
 
 
-def _check_rule(name: str, shape: Shape, dtype: str, seed: int) -> Report:
+def _check_rule(name: str, shape: Shape, dtype: str, seed: int) -> GradientReport:
     """Compare five steps; in the columns of autodiff and numeric stand optax and NumPy."""
     rng, rule = np.random.default_rng([seed, 7]), _RULES[name]
     shapes = {"w": shape, "b": shape[1:]}
@@ -151,7 +151,7 @@ def _check_rule(name: str, shape: Shape, dtype: str, seed: int) -> Report:
         leaves.append(
             LeafReport(leaf, w.shape, dtype, verdict, *numbers_of_leaf, reason=reason, lines=_STEPS)
         )
-    return Report(
+    return GradientReport(
         worst_of(*(leaf.verdict for leaf in leaves)),
         tuple(leaves),
         notes=("steps of an update rule: autodiff means optax, numeric a recurrence in NumPy",),

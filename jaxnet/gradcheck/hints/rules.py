@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnet.gradcheck.hints.difference import Difference
 from jaxnet.gradcheck.hints.factors import factor_rule, partial_factor_rule, per_channel_rule
-from jaxnet.gradcheck.hints.places import (
+from jaxnet.gradcheck.hints.positions import (
     confined_rule,
     moved_rule,
     not_finite_rule,

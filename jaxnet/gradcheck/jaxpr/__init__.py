@@ -1,0 +1,1 @@
+"""Traced programs: their equations, compiled code, reruns with other equations, rounding."""

@@ -1,0 +1,183 @@
+"""Functions traced to programs; compiled code kept by what the program is, not by who asked."""
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+from jax.core import eval_jaxpr
+
+from jaxnet.gradcheck.jaxpr.equations import value_of
+
+# Closures made anew for every check trace to the same text, and find their compiled code again; a
+# function changed in place traces to another, and never meets its stale code.
+_COMPILED: OrderedDict[Any, Callable] = OrderedDict()
+_KEPT = 128
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+class Traced(NamedTuple):
+    """A program: arrays in, list of arrays out, and what else the function returned."""
+
+    jaxpr: Any
+    consts: list[Any]
+    meta: Any
+    fingerprint: str  # of what it computes, but for its callbacks
+    callbacks: tuple[int, ...] = ()  # alive, and their numbers nobody else's, while code is kept
+
+    @property
+    def code(self) -> Any:
+        """Return the key of compiled code: the text of a program does not tell callbacks apart."""
+        return self.fingerprint, self.callbacks
+
+    def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+        """Evaluate inside another program."""
+        outputs = eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(inputs))
+        # A constant among the results is a literal of the program, and comes as a Python number.
+        return [
+            value_of(var) if isinstance(var, jex.Literal) else out
+            for out, var in zip(outputs, self.jaxpr.outvars, strict=True)
+        ]
+
+    def run(self, *inputs: Any) -> list[Any]:
+        """Evaluate, compiled."""
+        function = compiled(("run", self.code), self._compile)
+        return function(self.consts, inputs)
+
+    def _compile(self) -> Callable:
+        # Run once or twice: a third less of compile time is worth more than fast code.
+        return jax.jit(
+            lambda consts, inputs: self(consts, inputs),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+
+
+def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> Traced:
+    """Trace `function(*inputs) -> (arrays, anything)` on concrete inputs."""
+    box = []
+
+    def arrays_only(*inputs):
+        arrays, meta = function(*inputs)
+        box.append(meta)
+        return arrays
+
+    closed = jax.make_jaxpr(arrays_only)(*inputs)
+    calls = tuple(_callbacks(closed.jaxpr))
+    return Traced(closed.jaxpr, list(closed.consts), box[-1], _fingerprint(closed), calls)
+
+
+class Untraced(NamedTuple):
+    """A function that runs outside of jit only."""
+
+    function: Callable[..., tuple[list[Any], Any]]
+
+    def run(self, *inputs: Any) -> list[Any]:
+        """Evaluate, operation by operation."""
+        return self.function(*inputs)[0]
+
+
+def try_to_trace(
+    function: Callable[..., tuple[list[Any], Any]], *inputs: Any
+) -> tuple[Traced | Untraced, Exception | None]:
+    """Return what runs `function` at these shapes, and why it is not compiled, if so.
+
+    Some of JAX's own rules read the values of constants, such as the 0 from which a window is
+    summed, and find none in a trace.
+    """
+    try:
+        return trace(function, *inputs), None
+    except Exception as error:
+        return Untraced(function), error
+
+
+def _callbacks(jaxpr: Any) -> Iterator[int]:
+    """Yield the identities of the Python functions that the program calls when it runs."""
+    for equation in walk(jaxpr):
+        if "callback" in equation.primitive.name:
+            callback = equation.params.get("callback")
+            yield id(getattr(callback, "callback_func", callback))
+
+
+def compiled(key: Any, make: Callable[[], Callable]) -> Callable:
+    """Return the compiled function of this key, made at the first call."""
+    if key not in _COMPILED:
+        _COMPILED[key] = make()
+        while len(_COMPILED) > _KEPT:
+            _COMPILED.popitem(last=False)
+    _COMPILED.move_to_end(key)
+    return _COMPILED[key]
+
+
+def _fingerprint(closed: Any) -> str:
+    text = _ADDRESS.sub("", str(closed.jaxpr))
+    digest = hashlib.sha256(text.encode())
+    for const in closed.consts:
+        digest.update(str((np.shape(const), getattr(const, "dtype", None))).encode())
+    for array in _inner_arrays(closed.jaxpr):
+        digest.update(_bytes(array))
+    return digest.hexdigest()
+
+
+def _inner_arrays(jaxpr: Any) -> list[Any]:
+    """Return the arrays that the printed program does not show: they decide what it computes."""
+    arrays = []
+    for equation in walk(jaxpr):
+        arrays += [v.val for v in equation.invars if isinstance(v, jex.Literal) and np.ndim(v.val)]
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: isinstance(x, jex.ClosedJaxpr)
+        ):
+            if isinstance(inner, jex.ClosedJaxpr):
+                arrays += inner.consts
+    return arrays
+
+
+def _bytes(array: Any) -> bytes:
+    if jnp.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    try:
+        return np.asarray(array).tobytes()
+    except Exception:  # a mutable reference or a token: never shared
+        return str(id(array)).encode()
+
+
+def walk(jaxpr: Any) -> list[Any]:
+    """Return every equation, those of inner programs too."""
+    equations = []
+    for equation in jaxpr.eqns:
+        equations.append(equation)
+        for inner in jex.jaxprs_in_params(equation.params):
+            equations += walk(getattr(inner, "jaxpr", inner))
+    return equations
+
+
+def rounding_units(traced: Traced) -> set[float]:
+    """Return the rounding units in which the program computes, of numbers cut short too."""
+    units = {0.0}
+    for equation in walk(traced.jaxpr):
+        for v in equation.outvars:
+            if hasattr(v.aval, "dtype") and jnp.issubdtype(v.aval.dtype, jnp.floating):
+                units.add(unit_of(equation, v.aval.dtype))
+    return units
+
+
+def unit_of(equation: Any, dtype: Any) -> float:
+    """Return the unit to which an equation rounds its results of a dtype."""
+    unit = float(jnp.finfo(dtype).eps) / 2
+    if equation.primitive.name == "reduce_precision":
+        return max(unit, 2.0 ** -(equation.params["mantissa_bits"] + 1))
+    return unit
+
+
+def bytes_per_evaluation(traced: Traced) -> int:
+    """Return the size of all intermediate results, if none of them were fused or freed."""
+    total = 0
+    for equation in traced.jaxpr.eqns:
+        for v in equation.outvars:
+            shape = getattr(v.aval, "shape", ())
+            total += 8 * int(np.prod(shape)) if all(isinstance(n, int) for n in shape) else 0
+    return total

@@ -1,0 +1,1 @@
+"""Which side wins at each branch of a program, and on which line of the user's code."""

@@ -1,0 +1,1 @@
+"""One leaf of the arguments: its gradients against numeric derivatives, its kinks, its error."""

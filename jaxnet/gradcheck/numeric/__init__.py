@@ -1,0 +1,1 @@
+"""Numeric derivatives along lines with error bounds, and the verdict on each line."""

@@ -1,0 +1,245 @@
+"""The verdict on one leaf: the gradient under test against numeric derivatives and their bounds."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxnet.gradcheck.numeric.lines import (
+    Lines,
+    coordinates,
+    informed_directions,
+    join,
+    measure,
+    measure_noise,
+    random_directions,
+)
+from jaxnet.gradcheck.numeric.norms import rms
+from jaxnet.gradcheck.numeric.romberg import COARSER, FINER, LADDER, QUICK, SHIFTED, SINGLE, Ladder
+from jaxnet.gradcheck.options import CheckOptions
+from jaxnet.gradcheck.report import BOTH_ZERO, FAIL, INCONCLUSIVE, KINK, PASS, ZERO, worst_of
+
+_ROUNDING = 32  # units of rounding allowed to the gradient under test itself
+_TOO_NOISY = 1e8  # rounding units of noise, from which on numeric derivatives prove nothing
+FLAT = 1e-10  # a derivative this far below the value's own size counts as zero
+_RESOLVED = 1e-3  # a bound below this fraction of the derivative resolves it
+
+
+@dataclass
+class Findings:
+    """Numeric derivatives along lines, beside those of the gradient under test."""
+
+    lines: Lines
+    manual: np.ndarray
+    numeric: np.ndarray
+    bound: np.ndarray
+    jump: np.ndarray
+    state: np.ndarray  # of PASS, FAIL, KINK, INCONCLUSIVE
+    noise: float
+    magnitude: float
+
+    @property
+    def verdict(self) -> str:
+        """Return the worst state."""
+        return worst_of(*(str(s) for s in self.state))
+
+    @property
+    def unresolved(self) -> np.ndarray:
+        """Whether the bound exceeds a thousandth of the derivative, by line."""
+        return self.bound > _RESOLVED * np.fmax(abs(self.numeric), abs(self.manual))
+
+    def relative(self) -> tuple[float | None, float | None, str | None]:
+        """Return the largest difference and bound, relative to the largest derivative.
+
+        The third is "zero" where all derivatives vanish, and "both zero" where the gradient does,
+        too: what is left is the noise of f, and a ratio of it means nothing.
+        """
+        good = np.isfinite(self.numeric)
+        if not good.any():
+            return None, None, None
+        if self.vanishes(self.numeric):
+            vanish = self.vanishes(self.manual)
+            return (0.0, None, BOTH_ZERO) if vanish else (1.0, None, ZERO)
+        numeric = float(np.max(abs(self.numeric[good])))
+        difference = float(np.max(abs(self.manual - self.numeric)[good]))
+        bound = float(np.max(self.bound[good]))
+        return difference / numeric, bound / numeric, None
+
+    def vanishes(self, derivatives: np.ndarray) -> bool:
+        """Whether derivatives along the lines are zero as far as the noise of f tells."""
+        good = np.isfinite(self.numeric)
+        flat = max(FLAT, 1e3 * self.lines.program.unit) * self.magnitude
+        allowed = np.fmin(self.bound, flat)
+        return bool(np.all(abs(derivatives[good]) <= allowed[good]))
+
+
+def probe(
+    subject: Any, leaf: int, manual: np.ndarray, autodiff: np.ndarray | None, options: CheckOptions
+) -> Findings:
+    """Differentiate numerically along directions of one leaf and judge every one of them."""
+    program = subject.program
+    rng = np.random.default_rng([options.seed, leaf])
+    lines = random_directions(program, leaf, rng, max(options.directions, 2))
+    noise = measure_noise(lines.take(np.arange(2)), program.centre())
+    lines = lines.take(np.arange(options.directions))
+    difference = None if autodiff is None else np.asarray(manual - autodiff)
+    if autodiff is not None and not _differs(manual, autodiff, program.unit):
+        difference = None
+    informed = informed_directions(program, leaf, manual, difference)
+    if not np.any(manual):
+        informed = informed_directions(program, leaf, autodiff)
+    return settle(join(lines, informed), manual, noise)
+
+
+def probe_coordinates(
+    subject: Any,
+    leaf: int,
+    manual: np.ndarray,
+    index: np.ndarray,
+    seed: int,
+    *,
+    quick: bool,
+    least: float = 0.0,
+) -> Findings:
+    """Differentiate numerically along coordinates of one leaf and judge every one of them.
+
+    `least` is the length on which f changes, where it is known to be more than the leaf's scale.
+    """
+    program = subject.program
+    rng = np.random.default_rng([seed, leaf, 1])
+    noise = measure_noise(random_directions(program, leaf, rng, 2), program.centre())
+    lines = coordinates(program, leaf, index, least)
+    if not quick:
+        return settle(lines, manual, noise)
+    first = settle(lines, manual, noise, QUICK, retry=False)
+    again = (first.state != PASS) | first.unresolved | (first.jump != 0)
+    if again.any():
+        _merge(first, np.flatnonzero(again), settle(lines.take(again), manual, noise))
+    return first
+
+
+def _merge(whole: Findings, where: np.ndarray, part: Findings) -> None:
+    for name in ("manual", "numeric", "bound", "jump", "state"):
+        getattr(whole, name)[where] = getattr(part, name)
+    whole.lines = whole.lines.put(where, part.lines)  # theirs lie on the grid of another ladder
+
+
+def _differs(a: np.ndarray, b: np.ndarray, unit: float) -> bool:
+    size = rms(b)
+    return bool(np.any(abs(a - b) > 64 * unit * (abs(b) + size)))
+
+
+def settle(
+    lines: Lines,
+    gradient: np.ndarray,
+    noise: float,
+    ladder: Ladder | None = None,
+    retry: bool = True,
+) -> Findings:
+    """Judge lines; those that disagree are measured again on finer and on shifted ladders."""
+    program = lines.program
+    single = program.unit > 1e-12
+    ladder = ladder or (SINGLE if single else LADDER)
+    centre = program.centre()
+    first = _judge(lines, gradient, centre, noise, ladder)
+    if not retry:
+        return first
+    others = [replace_first(SINGLE, 2.0**-6)] if single else [FINER, SHIFTED]
+    bad = np.flatnonzero((first.state == FAIL) | (first.state == INCONCLUSIVE))
+    if bad.size:  # the noise may have been underestimated: measure it along the line in question
+        worst = lines.take(bad[:2])
+        noise = max(noise, measure_noise(worst, centre))
+        _merge(first, bad, _judge(lines.take(bad), gradient, centre, noise, ladder))
+    for other in others:
+        bad = np.flatnonzero((first.state == FAIL) | (first.state == INCONCLUSIVE))
+        if bad.size:
+            _reconsider(first, bad, _judge(lines.take(bad), gradient, centre, noise, other))
+    noisy = np.flatnonzero(first.unresolved & (first.state == PASS) & (first.jump == 0))
+    if noisy.size and not single:
+        coarse = _judge(lines.take(noisy), gradient, centre, noise, COARSER)
+        better = coarse.bound < 0.1 * first.bound[noisy]
+        better &= coarse.state != INCONCLUSIVE
+        # Larger steps may leave the neighbourhood in which phi is what it is at the point.
+        near = abs(coarse.numeric - first.numeric[noisy]) <= coarse.bound + first.bound[noisy]
+        keep = np.flatnonzero(better & near)
+        if keep.size:
+            _merge(first, noisy[keep], some_lines(coarse, keep))
+    _excuse_saturation(first, gradient, centre)
+    # Neighbouring values as far apart as distant ones: an oscillation passes for noise.
+    if noise > min(_TOO_NOISY * program.lowest_unit, 0.05) * first.magnitude:
+        first.state[(first.state == FAIL) | first.unresolved] = INCONCLUSIVE
+    return first
+
+
+def _excuse_saturation(found: Findings, gradient: np.ndarray, centre: float) -> None:
+    """Where f does not change in its last bit, a derivative below that bit cannot be refuted.
+
+    The bit is that of the size which f takes further out: a saturated loss of 0 is a difference of
+    large numbers.
+    """
+    still = abs(found.numeric) <= 1e-12 * abs(found.manual)
+    stuck = np.flatnonzero((found.state == FAIL) & still & (found.jump == 0))
+    if not stuck.size:
+        return
+    far = _judge(found.lines.take(stuck), gradient, centre, found.noise, COARSER)
+    quantum = 2 * found.lines.program.unit * far.magnitude
+    bound = found.bound[stuck] + quantum / LADDER.first
+    found.bound[stuck] = bound
+    excused = abs(found.manual[stuck]) <= bound
+    found.state[stuck[excused]] = PASS
+    if excused.any():
+        found.noise = max(found.noise, quantum)
+
+
+def replace_first(ladder: Ladder, first: float) -> Ladder:
+    """Return the ladder from another first step."""
+    return ladder._replace(first=first)
+
+
+def some_lines(found: Findings, which: np.ndarray) -> Findings:
+    """Return the findings on some of the lines."""
+    names = ("manual", "numeric", "bound", "jump", "state")
+    parts = {name: getattr(found, name)[which] for name in names}
+    return replace(found, lines=found.lines.take(which), **parts)
+
+
+def _reconsider(first: Findings, where: np.ndarray, second: Findings) -> None:
+    """Take a second measurement where it is the better one.
+
+    A disagreement that smaller steps resolve was a kink or an oscillation at a distance; it is
+    excused only by a bound that is sharp enough to have seen it.
+    """
+    for row, line in enumerate(where):
+        gap = abs(first.manual[line] - first.numeric[line])
+        sharp = second.bound[row] < 0.5 * gap or first.state[line] == INCONCLUSIVE
+        usable = second.state[row] != INCONCLUSIVE
+        resolves = second.bound[row] <= 0.01 * max(
+            abs(second.numeric[row]), abs(second.manual[row]), 1e-300
+        )
+        if usable and sharp and (second.state[row] == PASS or resolves):
+            _merge(first, np.array([line]), some_lines(second, np.array([row])))
+        elif first.jump[line] == 0 and second.jump[row] != 0:
+            first.jump[line] = second.jump[row]
+
+
+def _judge(
+    lines: Lines, gradient: np.ndarray, centre: float, noise: float, ladder: Ladder
+) -> Findings:
+    program = lines.program
+    lines = lines.on_grid(ladder)
+    found = measure(lines, centre, noise, ladder)
+    manual = lines.project(gradient)
+    # What cancels in f cancels in its gradient: its rounding error is also that of f's terms.
+    rounding = (_ROUNDING if program.unit < 1e-12 else 16) * program.unit * lines.weigh(gradient)
+    bound = found.bound + rounding + 8 * noise
+    state = np.where(abs(manual - found.value) <= bound, PASS, FAIL).astype(object)
+    usable = found.consistent & np.isfinite(bound) & np.isfinite(found.value)
+    state[~usable] = INCONCLUSIVE
+    # One-sided derivatives at a kink are value ± jump/2.
+    at_kink = usable & (found.jump != 0)
+    inside = abs(manual - found.value) <= bound + abs(found.jump) / 2
+    state[at_kink & inside] = KINK
+    magnitude = float(np.max(found.magnitude, initial=abs(centre)))
+    return Findings(
+        lines, manual, found.value.copy(), bound, found.jump.copy(), state, noise, magnitude
+    )
