@@ -10,13 +10,14 @@ from typing import Any
 
 from jaxnet.data import load
 from jaxnet.errors import DataError
-from jaxnet.sweeps import Halving, Job, find_preset, plan_job, run_job
-from jaxnet.sweeps.estimate import measure_machine
-from jaxnet.sweeps.trial import try_job
+from jaxnet.sweeps import Halving, Job, find_preset, plan_job
+from jaxnet.sweeps.estimate import dry_run, plan_seconds
+from jaxnet.sweeps.measured import measure_machine
+from jaxnet.verbs import run_job
 
 GRIDS = ("cifar10-45", "cifar10-24", "cifar10-144")
 HALVING = Halving(eta=4, first=125)  # 125, 500, 2000 steps
-TRIAL = 60
+DRY_STEPS = 60
 
 
 def measure(*, smoke: bool) -> list[dict[str, Any]]:
@@ -36,9 +37,9 @@ def measure(*, smoke: bool) -> list[dict[str, Any]]:
 def _run(name: str, job: Job) -> dict[str, Any]:
     data = load(job.data)
     planned = plan_job(job, data)
-    estimate = measure_machine().seconds(planned)
+    estimate = plan_seconds(measure_machine(), planned)
     start = time.perf_counter()
-    trial = try_job(job, data, planned, min(TRIAL, job.steps - 1))
+    rehearsal = dry_run(job, data, planned, min(DRY_STEPS, job.steps - 1))
     trying = time.perf_counter() - start
     result = run_job(job, data)
     best = result.best
@@ -52,7 +53,7 @@ def _run(name: str, job: Job) -> dict[str, Any]:
         "seconds": result.seconds,
         "planned / taken": estimate / result.seconds,
         "trial_s": trying,
-        "after trial / taken": estimate * trial.share / result.seconds,
+        "after trial / taken": estimate * rehearsal.share / result.seconds,
         "share of steps": work,
         "validation": None if best is None else best.outcome.val_accuracy,
         "test": result.test_accuracy,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxnet.data import load
-from jaxnet.sweeps import Job, find_preset, grid, run_job
+from jaxnet.sweeps import Job, find_preset, grid
+from jaxnet.verbs import run_job
 
 SEEDS, EPOCHS, ROWS = 8, 5, 1000
 SOURCE = {0.001: 0.718, 0.005: 0.741, 0.01: 0.724, 0.05: 0.646, 0.1: 0.325}

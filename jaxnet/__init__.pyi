@@ -64,7 +64,6 @@ from .sweeps.halving import Halving as Halving
 from .sweeps.plan import Plan as Plan
 from .sweeps.results import SweepResult as SweepResult
 from .sweeps.search import RandomSearch as RandomSearch
-from .sweeps.search import search as search
 from .sweeps.space import (
     choice as choice,
 )
@@ -89,12 +88,14 @@ from .sweeps.space import (
 from .sweeps.space import (
     uniform as uniform,
 )
-from .sweeps.sweep import plan as plan
-from .sweeps.sweep import sweep as sweep
-from .sweeps.sweep import train as train
 from .training.model import Model as Model
 from .training.network import CustomNetwork as CustomNetwork
 from .training.network import Network as Network
 from .training.settings import Configuration as Configuration
 from .training.settings import configure as configure
 from .values.named import named as named
+from .verbs import optimize as optimize
+from .verbs import plan as plan
+from .verbs import search as search
+from .verbs import sweep as sweep
+from .verbs import train as train

@@ -108,22 +108,21 @@ def _overridden(job: Job, settings: dict[str, Any], options: Namespace) -> Job:
 def _run(job: Job, settings: dict[str, Any], options: Namespace) -> int:
     """Run a job into its folder and print what came out."""
     from jaxnet.data import load
-    from jaxnet.sweeps import run_job
     from jaxnet.sweeps.folder import folder_beside, next_run_folder
     from jaxnet.tables import print_result
+    from jaxnet.verbs import run_job
 
     job = _overridden(job, settings, options)
     if getattr(options, "plan", False):
         from jaxnet.sweeps import plan_job
-        from jaxnet.sweeps.estimate import describe
-        from jaxnet.sweeps.trial import try_job
+        from jaxnet.sweeps.estimate import describe, dry_run
 
         data = load(job.data, data_dir=options.data_dir)
         given = {"memory": options.memory, "devices": options.devices}
-        found, trial = plan_job(job, data, **given), None
+        found, rehearsal = plan_job(job, data, **given), None
         if options.trial is not None:
-            trial = try_job(job, data, found, options.trial, **given)
-        print(found, describe(found, trial), sep="\n\n")
+            rehearsal = dry_run(job, data, found, options.trial, **given)
+        print(found, describe(found, rehearsal), sep="\n\n")
         return 0
     if getattr(options, "trial", None) is not None:
         raise ConfigurationError("--trial is a part of --plan: give both, or neither")

@@ -6,7 +6,8 @@ import pytest
 from jaxnet import data, train
 from jaxnet.data import cifar10
 from jaxnet.errors import DataError
-from jaxnet.sweeps import find_preset, run_job
+from jaxnet.sweeps import find_preset
+from jaxnet.verbs import run_job
 
 PLACES = {name: place for name, _, place in data.available()}
 

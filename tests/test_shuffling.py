@@ -11,11 +11,12 @@ import pytest
 
 from jaxnet import Model, configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps import grid, sweep, train
+from jaxnet.sweeps import grid
 from jaxnet.training import minibatches as shuffling
 from jaxnet.training.minibatches import ROUNDS, shuffled_rows
 from jaxnet.training.numerics import numerics
 from jaxnet.training.step import DeviceData
+from jaxnet.verbs import sweep, train
 
 MOST = 2**31 - 1  # steps and rows are int32
 BATCH = 128  # of the tests that look at many sizes: one compilation

@@ -6,7 +6,6 @@ from jaxnet.sweeps.job import Job as Job
 from jaxnet.sweeps.job import job_from_dict as job_from_dict
 from jaxnet.sweeps.job import read_job as read_job
 from jaxnet.sweeps.optuna_sampler import OptunaSampler as OptunaSampler
-from jaxnet.sweeps.optuna_sampler import optimize as optimize
 from jaxnet.sweeps.plan import Plan as Plan
 from jaxnet.sweeps.planning import plan_job as plan_job
 from jaxnet.sweeps.presets import PRESETS as PRESETS
@@ -15,7 +14,6 @@ from jaxnet.sweeps.results import SweepResult as SweepResult
 from jaxnet.sweeps.rows import Row as Row
 from jaxnet.sweeps.search import RandomSearch as RandomSearch
 from jaxnet.sweeps.search import Sampler as Sampler
-from jaxnet.sweeps.search import search as search
 from jaxnet.sweeps.space import (
     choice as choice,
 )
@@ -40,7 +38,3 @@ from jaxnet.sweeps.space import (
 from jaxnet.sweeps.space import (
     uniform as uniform,
 )
-from jaxnet.sweeps.sweep import plan as plan
-from jaxnet.sweeps.sweep import run_job as run_job
-from jaxnet.sweeps.sweep import sweep as sweep
-from jaxnet.sweeps.sweep import train as train

@@ -2,48 +2,16 @@
 
 import warnings
 
-from jaxnet.arguments.checks import number, one_of, whole
 from jaxnet.data import DataSet
 from jaxnet.data.arrays import channels_first
 from jaxnet.data.preprocessing import check_memory
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
-from jaxnet.sweeps.cluster import Ray, check_alone, ray_from
 from jaxnet.sweeps.effects import Uses, check_effects
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.prepared import shapes_of
-from jaxnet.sweeps.replicates import STATISTICS
 from jaxnet.training.learner import check_fits_images, check_model
 from jaxnet.training.settings import Structure
 from jaxnet.training.step import check_optimizer
-
-
-def check_options(
-    *,
-    keep: int | None,
-    select: str,
-    on: str | Ray | None = None,
-    callback: object = None,
-    devices: int | None = None,
-) -> Ray | None:
-    """Return the cluster to train on, if any; ConfigurationError for options that cannot be."""
-    check_keeping(keep, select)
-    cluster = ray_from(on)
-    if cluster is not None:
-        check_alone(callback=callback, devices=devices)
-    return cluster
-
-
-def check_keeping(keep: int | None, select: str) -> None:
-    """Raise ConfigurationError for what is no number of settings, or no statistic."""
-    if keep is not None:
-        whole("keep", keep, 1)
-    one_of("statistic", select, STATISTICS)
-
-
-def check_budget(memory: float | int | None) -> None:
-    """Raise ConfigurationError for what is no number of bytes."""
-    if memory is not None:
-        number("memory", memory, 0, above=True)
 
 
 def check_identified(job: Job) -> None:

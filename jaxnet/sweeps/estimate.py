@@ -1,22 +1,20 @@
-"""How long a plan takes on this machine: its products are timed, the rest is added up."""
+"""How long a plan takes on this machine: its products are timed, the rest is added up.
 
-import time
+A dry run of a few steps tells what diverges soon: it leaves its program, and costs no more.
+"""
+
+import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
-
-from jaxnet.kernels.products import product
+from jaxnet.data import DataSet
+from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.cost import program_flops
-from jaxnet.sweeps.fusion import NOMINAL, nominal
-from jaxnet.training.numerics import numerics
+from jaxnet.sweeps.job import Job
+from jaxnet.sweeps.measured import Machine, measure_machine
+from jaxnet.sweeps.plan import Plan
+from jaxnet.sweeps.rates import nominal_costs
 from jaxnet.training.program import Program
-
-if TYPE_CHECKING:
-    from jaxnet.sweeps.plan import Plan
-    from jaxnet.sweeps.trial import Trial
+from jaxnet.verbs import run_job
 
 # Share of the rate of a large product that a whole training step reaches (measured on the CIFAR-10
 # grids, by batch size: `python -m benchmarks sweep_step`).
@@ -30,72 +28,88 @@ CONVOLUTION_EFFICIENCY = 0.37
 MIXED_EFFICIENCY = 0.77
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What was measured: FLOP/s of large products by precision."""
+def plan_seconds(machine: Machine, plan: Plan) -> float:
+    """Return the time of a plan in which nothing diverges or stops early.
 
-    float32: float
-    float64: float
-    mixed: float
-
-    def seconds(self, plan: "Plan") -> float:
-        """Return the time of a plan in which nothing diverges or stops early.
-
-        Products at the measured rate, a fixed time per step, evaluations, and compilation.
-        """
-        _, compiling, _ = nominal(NOMINAL)
-        total = plan.programs * compiling
-        for group in plan.groups:
-            steps = plan.share * (plan.steps - group.begin)
-            # The products of a forward pass are about 1/3 of a step's, first layer or not.
-            scoring = plan.scored / group.program.structure.batch_size / 3
-            chunks = len(group.chunks)
-            total += chunks * (steps + scoring) * self.step_seconds(group.program)
-        return total
-
-    def step_seconds(self, program: Program) -> float:
-        """Return the time of one step of a program."""
-        structure, precision = program.structure, program.structure.precision
-        share = max(value for least, value in EFFICIENCY.items() if structure.batch_size >= least)
-        if structure.is_convolutional:
-            share = CONVOLUTION_EFFICIENCY
-        rate = {"float64": self.float64, "mixed": self.mixed}.get(precision, self.float32)
-        if precision == "mixed":
-            share *= MIXED_EFFICIENCY
-        _, _, per_step = nominal(NOMINAL)
-        return program_flops(program) / (share * rate) + per_step
+    Products at the measured rate, a fixed time per step, evaluations, and compilation.
+    """
+    _, compiling, _ = nominal_costs()
+    total = plan.programs * compiling
+    for group in plan.groups:
+        steps = plan.share * (plan.steps - group.begin)
+        # The products of a forward pass are about 1/3 of a step's, first layer or not.
+        scoring = plan.scored / group.program.structure.batch_size / 3
+        total += len(group.chunks) * (steps + scoring) * step_seconds(machine, group.program)
+    return total
 
 
-def describe(plan: "Plan", trial: "Trial | None" = None) -> str:
+def step_seconds(machine: Machine, program: Program) -> float:
+    """Return the time of one step of a program."""
+    structure, precision = program.structure, program.structure.precision
+    share = max(value for least, value in EFFICIENCY.items() if structure.batch_size >= least)
+    if structure.is_convolutional:
+        share = CONVOLUTION_EFFICIENCY
+    rate = {"float64": machine.float64, "mixed": machine.mixed}.get(precision, machine.float32)
+    if precision == "mixed":
+        share *= MIXED_EFFICIENCY
+    _, _, per_step = nominal_costs()
+    return program_flops(program) / (share * rate) + per_step
+
+
+def describe(plan: Plan, dry_run: "DryRun | None" = None) -> str:
     """Return a sentence on how long a plan takes on this machine, by a trial if there was one."""
-    seconds = measure_machine().seconds(plan) * (1.0 if trial is None else trial.share)
+    seconds = plan_seconds(measure_machine(), plan) * (1.0 if dry_run is None else dry_run.share)
     texts = [(3600, "h"), (60, "min"), (0, "s")]
     unit, name = next((max(size, 1), name) for size, name in texts if seconds >= size)
     time = f"About {seconds / unit:.2g} {name} on this machine"
-    if trial is None:
+    if dry_run is None:
         return f"{time}; less where networks diverge or stop early."
     return (
-        f"{time}: in {trial.steps} steps {trial.diverged} of {trial.configurations} diverged, "
-        f"which leaves {trial.share:.0%} of the work."
+        f"{time}: in {dry_run.steps} steps {dry_run.diverged} of {dry_run.configurations} "
+        f"diverged, which leaves {dry_run.share:.0%} of the work."
     )
 
 
-@lru_cache(maxsize=1)
-def measure_machine() -> Machine:
-    """Time a product of each precision, some tenths of a second in all; once a process."""
-    return Machine(_rate("float32"), _rate("float64"), _rate("mixed"))
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run of so many steps says: `share` is the part of the plan's work left to do."""
+
+    steps: int
+    configurations: int
+    diverged: int
+    share: float
 
 
-def _rate(precision: str) -> float:
-    rows, inner, columns = 500, 3072, 1280
-    with numerics(precision):
-        dtype = jnp.float64 if precision == "float64" else jnp.float32
-        x, w = jnp.ones((rows, inner), dtype), jnp.ones((inner, columns), dtype)
-        multiply = jax.jit(product)
-        multiply(x, w).block_until_ready()
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            multiply(x, w).block_until_ready()
-            times.append(time.perf_counter() - start)
-    return 2 * rows * inner * columns / sorted(times)[len(times) // 2]
+def dry_run(
+    job: Job,
+    data: DataSet,
+    plan: Plan,
+    steps: int,
+    *,
+    memory: float | int | None = None,
+    devices: int | None = None,
+) -> DryRun:
+    """Train everything `steps` updates, to see what diverges within them; nothing is kept.
+
+    A schedule that depends on the number of steps runs through in the trial.
+    Raises ConfigurationError for a number of steps that is no part of the job's.
+    """
+    if not 0 < steps < job.steps:
+        raise ConfigurationError(
+            f"trial: expected a number of steps between 1 and the sweep's {job.steps}, got {steps}"
+        )
+    short = dataclasses.replace(job, steps=steps, halving=None, patience=None, evaluations=1)
+    rows = run_job(short, data, memory=memory, devices=devices).rows
+    flops = {
+        i: program_flops(group.program) / group.program.layout.size
+        for group in plan.groups
+        for chunk in group.chunks
+        for i in chunk.ids
+    }
+    left = [
+        flops[row.id] * (1.0 if row.ok else row.outcome.steps / job.steps)
+        for row in rows
+        if row.id in flops
+    ]
+    diverged = sum(not row.ok for row in rows)
+    return DryRun(steps, len(rows), diverged, sum(left) / sum(flops.values()))

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from jaxnet.data import Examples
 from jaxnet.errors import DataError
 from jaxnet.host.tensors import read_fields, write_tensors
-from jaxnet.sweeps.trained import AnyNetwork
+from jaxnet.training.network import AnyNetwork
 
 MISTAKES = 24
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jaxnet.sweeps.results import NETWORKS, network_file, wanted
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.trained import AnyNetwork, save_trained, saved_step
+from jaxnet.sweeps.trained import save_trained, saved_step
+from jaxnet.training.network import AnyNetwork
 from jaxnet.training.step import Member
 
 

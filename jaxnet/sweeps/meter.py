@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxnet.sweeps.measured import measure_machine
+
 LONG_ENOUGH = 5.0  # seconds of training from which a rate is worth comparing with the machine's
 
 
@@ -53,8 +55,6 @@ class Meter:
             "ceiling_gflops": None,
         }
         if seconds.sum() > LONG_ENOUGH:
-            from jaxnet.sweeps.estimate import measure_machine
-
             rates = flops / seconds
             order = np.argsort(rates)
             half = np.searchsorted(np.cumsum(flops[order]), flops.sum() / 2)

@@ -10,23 +10,16 @@ import platform
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Number
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnet.data import DataSet, load
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps.job import STEPS, Job
-from jaxnet.sweeps.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.replicates import replicates as replicates_of
-from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.rounds import check_round
 from jaxnet.sweeps.rows import Row
-from jaxnet.sweeps.schedule import Callback
-from jaxnet.sweeps.search import checked_axes, run_search
-from jaxnet.sweeps.space import Distribution, Listed, Random, Settings
+from jaxnet.sweeps.search import checked_axes
+from jaxnet.sweeps.space import Distribution, Random, Settings
 from jaxnet.sweeps.stack import Evaluation
 from jaxnet.values.identified import Identities
 from jaxnet.values.label import label as label_of
@@ -89,6 +82,28 @@ class OptunaSampler:
         for trial in self._trials("RUNNING"):
             if self._left_behind(trial.user_attrs.get(OWNER)):
                 self._return(trial.number, trial.params)
+
+    def begin(self, trials: int, replicates: int, *, filed: bool) -> list[Settings]:
+        """Return the settings of the trials that are finished, before a search for `trials`.
+
+        Raises ConfigurationError for a pruner that could not judge `replicates`, and for a study
+        that has as many trials already where no run folder has their results (`filed`).
+        """
+        pruner = self.study.pruner
+        if replicates > 1 and not isinstance(pruner, self._optuna.pruners.NopPruner):
+            raise ConfigurationError(
+                "replicates train one after another, so that a pruner cannot judge their mean on "
+                "the way: make the study with pruner=optuna.pruners.NopPruner(), or leave "
+                "replicates=1"
+            )
+        before = [self.settings_of(trial.params) for trial in self.finished]
+        if not filed and len(before) >= trials:
+            raise ConfigurationError(
+                f"the study has {len(before)} trials, and trials={trials} counts those: ask for "
+                f"more, or name the run folder (out=) that has their results"
+            )
+        self.first_id = len(before)
+        return before
 
     def ask(self, count: int) -> list[Settings]:
         """Return the settings of `count` new trials; none where the study's sampler has no more."""
@@ -230,91 +245,6 @@ class OptunaSampler:
         except PermissionError:
             pass
         return False
-
-
-def optimize(
-    study: "optuna.study.Study",
-    space: Random,
-    data: DataSet | str = "fashion-mnist-mini",
-    *,
-    batch: int,
-    trials: int | None = None,
-    steps: int = STEPS,
-    seed: int = 0,
-    replicates: int = 1,
-    validation: int | None = None,
-    train: int | None = None,
-    split: str | None = None,
-    split_seed: int = 0,
-    patience: int | None = None,
-    evaluations: int = EVALUATIONS,
-    history: int = HISTORY_POINTS,
-    out: Path | str | None = None,
-    keep: int | None = 1,
-    select: str = "mean",
-    memory: float | int | None = None,
-    progress: bool = False,
-    callback: Callback | None = None,
-    **settings: Any,
-) -> SweepResult:
-    """Search a space with an Optuna study, `batch` trials at once, until it has `trials`.
-
-    `trials` (default: the count of the space) is how many the study has in the end, those of
-    earlier calls included: the same call goes on where it was killed, a larger number extends the
-    study. With `out`, the result has the rows of the earlier ones, too. Between two evaluations
-    the study's pruner may end trials; pruners such as the median one judge by trials that are
-    complete, which the first batch has none of. See `OptunaSampler` for how trials are told, and
-    `sweep` for the rest.
-
-    Of Optuna's storages take JournalStorage: with ten evaluations it takes some 10 ms a trial,
-    SQLite 10 to 40 times as long, which is more than many a network trains.
-
-    >>> import optuna                                         # doctest: +SKIP
-    >>> study = optuna.create_study(direction="maximize")     # doctest: +SKIP
-    >>> space = random_draws(60, learning_rate=log_uniform(1e-4, 1))  # doctest: +SKIP
-    >>> optimize(study, space, batch=20, out="runs/tpe").best  # doctest: +SKIP
-    """
-    dataset = load(data) if isinstance(data, str) else data
-    sampler = OptunaSampler(study, space, select=select)
-    trials = space.count if trials is None else trials
-    options = (steps, seed, validation, train, settings, replicates, None)
-    limits = (patience, evaluations, history, split, split_seed)
-    example = Job(Random(1, space.axes), dataset.name, *options, *limits)
-    check_round(example, dataset, memory, filed=out is not None)  # before a trial is asked for
-    if replicates > 1 and not isinstance(study.pruner, sampler._optuna.pruners.NopPruner):
-        raise ConfigurationError(
-            "replicates train one after another, so that a pruner cannot judge their mean on the "
-            "way: make the study with pruner=optuna.pruners.NopPruner(), or leave replicates=1"
-        )
-    before = [sampler.settings_of(trial.params) for trial in sampler.finished]
-    if out is None and len(before) >= trials:
-        raise ConfigurationError(
-            f"the study has {len(before)} trials, and trials={trials} counts those: ask for more, "
-            f"or name the run folder (out=) that has their results"
-        )
-    sampler.first_id = len(before)
-
-    def judge(evaluation: Evaluation) -> set[int]:
-        """Return what the pruner or the user's own callback cuts."""
-        cut = set(callback(evaluation) or ()) if callback is not None else set()
-        return cut.union(sampler.prune(evaluation) if replicates == 1 else ())
-
-    try:
-        return run_search(
-            sampler,
-            Job(Listed(before), dataset.name, *options, *limits),
-            dataset,
-            trials=trials,
-            batch=batch,
-            out=out,
-            keep=keep,
-            select=select,
-            memory=memory,
-            progress=progress,
-            callback=judge,
-        )
-    finally:
-        sampler.release()  # what an error or Ctrl-C has left open
 
 
 def load_optuna() -> ModuleType:

@@ -17,17 +17,10 @@ from typing import Any
 from jaxnet.host.terminal import printable
 from jaxnet.sweeps.cost import compiled_bytes, estimated_bytes, program_flops, step_flops
 from jaxnet.sweeps.devices import fill
-from jaxnet.sweeps.fusion import (
-    blocks_together,
-    bucket,
-    by_seed,
-    devices_for,
-    family_of,
-    most_at_once,
-    why_divided,
-)
+from jaxnet.sweeps.fusion import blocks_together, bucket, by_seed, family_of
 from jaxnet.sweeps.halving import Halving, plain_work
 from jaxnet.sweeps.prepared import method_of
+from jaxnet.sweeps.rates import devices_for, most_at_once, why_divided
 from jaxnet.training.blocks import BLOCK_WIDTH, blocks_of
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration, Shapes, Structure

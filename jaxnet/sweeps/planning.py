@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from jaxnet.arguments.checks import whole
+from jaxnet.arguments.checks import number, whole
 from jaxnet.arguments.signatures import checked
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps.checks import check_budget
 from jaxnet.sweeps.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.devices import find_devices
 from jaxnet.sweeps.job import Job
@@ -25,6 +24,12 @@ def capacity_here(memory: float | int | None, devices: int | None) -> Capacity:
         shared = found[0].platform == "cpu"  # CPU devices share the host's memory
         memory = memory_budget() * (1 if shared else len(found))
     return Capacity(memory, len(found), devices is not None)
+
+
+def check_budget(memory: float | int | None) -> None:
+    """Raise ConfigurationError for what is no number of bytes."""
+    if memory is not None:
+        number("memory", memory, 0, above=True)
 
 
 @checked

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from jaxnet.host.log import LOG
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.devices import fill
-from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.plan import Group
+from jaxnet.sweeps.rates import fitting_size
 from jaxnet.sweeps.stack import Stack
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration

@@ -11,8 +11,7 @@ from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.rows import Row, rank, swept
-from jaxnet.sweeps.trained import AnyNetwork
-from jaxnet.training.network import CustomNetwork, Network
+from jaxnet.training.network import AnyNetwork, CustomNetwork, Network
 from jaxnet.training.settings import Structure
 
 NETWORKS = "networks"  # the folder, in that of a run, of what is kept

@@ -14,10 +14,11 @@ from jaxnet.data import DataSet
 from jaxnet.sweeps.checks import check_job
 from jaxnet.sweeps.cost import memory_budget, program_flops
 from jaxnet.sweeps.folder import RunFolder
-from jaxnet.sweeps.fusion import NOMINAL, family_of, fitting_size, nominal
+from jaxnet.sweeps.fusion import family_of
 from jaxnet.sweeps.job import Job
 from jaxnet.sweeps.planning import plan_job
 from jaxnet.sweeps.queue import Assignment, Sizes
+from jaxnet.sweeps.rates import fitting_size, nominal_costs
 from jaxnet.sweeps.results import SweepResult
 from jaxnet.sweeps.rows import Row
 from jaxnet.sweeps.run import Resources, Run
@@ -56,7 +57,7 @@ class Reuse:
         member, count = assignment.members[0], len(assignment.ids)
         steps, (rate, compiling, per_step) = (
             assignment.until - assignment.group.begin,
-            nominal(NOMINAL),
+            nominal_costs(),
         )
         family, planned = family_of(member), assignment.program.with_layout(devices=1)
         limit = self._sizes.most.get(self._sizes.family(planned), self._most)

@@ -22,6 +22,7 @@ from jaxnet.sweeps.judged import judge
 from jaxnet.sweeps.keep import Keeper
 from jaxnet.sweeps.local import Desk, Executor, Finished, Local
 from jaxnet.sweeps.meter import Meter
+from jaxnet.sweeps.options import RunOptions
 from jaxnet.sweeps.plan import Plan
 from jaxnet.sweeps.planning import capacity_here, plan_job
 from jaxnet.sweeps.pool import Pool
@@ -35,9 +36,9 @@ from jaxnet.sweeps.schedule import Callback, Schedule
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.store import Result, Store, read_store
 from jaxnet.sweeps.task import Task
-from jaxnet.sweeps.trained import AnyNetwork, load_saved, network_of
+from jaxnet.sweeps.trained import load_saved, network_of
 from jaxnet.sweeps.watch import Watcher
-from jaxnet.training.network import Network
+from jaxnet.training.network import AnyNetwork, Network
 from jaxnet.training.numerics import pinned_flags
 from jaxnet.training.program import Program
 from jaxnet.training.step import Member
@@ -77,6 +78,18 @@ class Resources:
     in_blocks: bool = True
     choose: Callable[[Assignment], Assignment] | None = None
     sizes: Sizes = field(default_factory=Sizes)
+
+    @classmethod
+    def of(cls, options: RunOptions, *, executor: Executor | None = None) -> "Resources":
+        """Return the resources that a user asks for."""
+        return cls(
+            executor=executor,
+            memory=options.memory,
+            devices=options.devices,
+            keep=options.keep,
+            select=options.select,
+            callback=options.callback,
+        )
 
 
 class Run:

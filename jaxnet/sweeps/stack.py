@@ -17,9 +17,9 @@ import numpy as np
 
 from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.devices import fill
-from jaxnet.sweeps.fusion import fitting_size
 from jaxnet.sweeps.pace import Pace
 from jaxnet.sweeps.prepared import PreparedData
+from jaxnet.sweeps.rates import fitting_size
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome, Record
 from jaxnet.sweeps.schedule import Evaluation, Schedule
 from jaxnet.sweeps.trees import like_tree, named_leaves

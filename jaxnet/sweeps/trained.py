@@ -16,12 +16,10 @@ from jaxnet.sweeps.prepared import PreparedData
 from jaxnet.sweeps.record import NO_HISTORY, History, Outcome
 from jaxnet.sweeps.stack import Saved, member_shape
 from jaxnet.sweeps.trees import like_tree, named_leaves
-from jaxnet.training.network import CustomNetwork, Network
+from jaxnet.training.network import AnyNetwork, CustomNetwork, Network
 from jaxnet.training.numerics import numerics
 from jaxnet.training.settings import Configuration
 from jaxnet.training.step import Member
-
-AnyNetwork = Network | CustomNetwork
 
 
 def network_of(

@@ -391,3 +391,6 @@ def _nested(flat: dict[str, np.ndarray]) -> Tree:
             node = node.setdefault(folder, {})
         node[last] = value
     return tree
+
+
+AnyNetwork = Network | CustomNetwork

@@ -12,7 +12,7 @@ import pytest
 
 from jaxnet import ConfigurationError, configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps import fusion, grid, plan, sweep
+from jaxnet.sweeps import fusion, grid
 from jaxnet.sweeps.checkpoint import find_kept
 from jaxnet.sweeps.devices import fill, find_devices
 from jaxnet.sweeps.prepared import prepare
@@ -21,6 +21,7 @@ from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.stack import Stack
 from jaxnet.training.layout import over_devices, place
 from jaxnet.training.program import make_train
+from jaxnet.verbs import plan, sweep
 
 STEPS = 30
 RATES = [3e-1, 1e-1, 1e9, 1e-2, 1e-3]  # five, one of which diverges: not a multiple of 2 or 3

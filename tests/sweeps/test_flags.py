@@ -12,8 +12,8 @@ import pytest
 
 import jaxnet
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps import sweep
 from jaxnet.training.numerics import compiler_flags
+from jaxnet.verbs import sweep
 
 # What a user may have set, each with a context manager of JAX's.
 FLAGS = {

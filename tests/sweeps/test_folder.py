@@ -7,9 +7,10 @@ import re
 import pytest
 
 from jaxnet.errors import ConfigurationError, RunFolderError
-from jaxnet.sweeps import Halving, Job, grid, read_job, run_job, sweep
+from jaxnet.sweeps import Halving, Job, grid, read_job
 from jaxnet.sweeps.folder import folder_beside
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import run_job, sweep
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import optax
 import pytest
 
 from jaxnet import Model
-from jaxnet.sweeps import fusion, grid, plan, random_draws, sweep
+from jaxnet.sweeps import fusion, grid, random_draws
 from jaxnet.sweeps.fusion import RATIOS, bucket, by_seed, family_of, fitting_size
 from jaxnet.sweeps.space import integers, log_uniform
 from jaxnet.training.settings import configure
+from jaxnet.verbs import plan, sweep
 
 SHAPE, CLASSES = (12,), 3
 NOW = ("cpu", "gpu")  # a cost is set for both: the backend of the tests is not their matter

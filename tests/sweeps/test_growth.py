@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxnet import Network
-from jaxnet.sweeps import grid, sweep
+from jaxnet.sweeps import grid
 from jaxnet.sweeps.results import network_file
+from jaxnet.verbs import sweep
 
 STEPS = 20
 SETTINGS = {"batch_size": 10, "hidden": [5]}

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps import Halving, Job, grid, job_from_dict, plan, read_job, sweep
+from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
 from jaxnet.sweeps.halving import ALL, Bracket, halving_from, plain_work
 from jaxnet.sweeps.stack import Stack
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import plan, sweep
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnet.sweeps import grid, sweep, train
+from jaxnet.sweeps import grid
+from jaxnet.verbs import sweep, train
 
 STEPS = 30
 RATES = [3e-1, 1e-1, 3e-2, 1e-2, 1e-3]

@@ -7,9 +7,10 @@ import pytest
 
 from jaxnet.data import load
 from jaxnet.host.interrupt import Interrupt
-from jaxnet.sweeps import grid, sweep
+from jaxnet.sweeps import grid
 from jaxnet.sweeps.checkpoint import find_kept
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import sweep
 
 
 def press_ctrl_c():

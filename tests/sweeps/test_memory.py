@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnet.sweeps import fusion, grid, plan, sweep
+from jaxnet.sweeps import fusion, grid
 from jaxnet.sweeps.cost import compiled_bytes
 from jaxnet.sweeps.stack import Stack
 from jaxnet.training.settings import configure
 from jaxnet.training.step import DeviceData
+from jaxnet.verbs import plan, sweep
 
 cost_module = importlib.import_module("jaxnet.sweeps.cost")
 SHAPE, CLASSES, STEPS = (12,), 3, 20

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.sweeps import fusion, plan, random_draws, sweep
+from jaxnet.sweeps import fusion, random_draws
 from jaxnet.sweeps.cost import step_flops
 from jaxnet.sweeps.space import integers
 from jaxnet.training.blocks import PIECE, Pieces, can_be_cut, pieces_of
 from jaxnet.training.layout import take_member, to_stack
 from jaxnet.training.program import blocks as pieces_module
 from jaxnet.training.settings import configure
+from jaxnet.verbs import plan, sweep
 
 NOW = ("cpu", "gpu")
 STEPS = 20

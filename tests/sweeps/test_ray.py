@@ -21,13 +21,14 @@ import pytest
 
 from jaxnet import ConfigurationError, configure
 from jaxnet.errors import RunFolderError, WorkerError
-from jaxnet.sweeps import Ray, grid, job_from_dict, leg, on_ray, run_job, sweep
+from jaxnet.sweeps import Ray, grid, job_from_dict, leg, on_ray
 from jaxnet.sweeps.checkpoint import PATTERN
 from jaxnet.sweeps.cluster import ray_from
 from jaxnet.sweeps.prepared import gather
 from jaxnet.sweeps.schedule import Schedule
 from jaxnet.sweeps.store import Store
 from jaxnet.sweeps.task import Task
+from jaxnet.verbs import run_job, sweep
 
 # Before Ray is imported: addresses of this machine stay on the loopback interface, and nothing is
 # reported.
@@ -217,7 +218,8 @@ DRIVER = """
 import sys
 import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
-from jaxnet.sweeps import on_ray, read_job, run_job
+from jaxnet.sweeps import on_ray, read_job
+from jaxnet.verbs import run_job
 from jaxnet.data import DataSet
 import numpy as np
 on_ray.LEG_SECONDS = 0.0

@@ -10,9 +10,10 @@ import pytest
 
 from jaxnet import Network
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps import grid, read_job, run_job, sweep, train
+from jaxnet.sweeps import grid, read_job
 from jaxnet.sweeps.results import network_file
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import run_job, sweep, train
 
 STEPS = 30
 

@@ -15,11 +15,12 @@ from jaxnet.sweeps.here import Here
 from jaxnet import Network
 from jaxnet.cli import main
 from jaxnet.data import load
-from jaxnet.sweeps import Halving, Job, grid, keep, read_job, run_job
+from jaxnet.sweeps import Halving, Job, grid, keep, read_job
 from jaxnet.sweeps.checkpoint import Checkpoint
 from jaxnet.sweeps.folder import RunFolder
 from jaxnet.sweeps.results import network_file
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import run_job
 
 STEPS = 30
 

@@ -10,8 +10,9 @@ from jaxnet.sweeps.here import Here
 from jaxnet.cli import main
 from jaxnet.errors import RunFolderError
 from jaxnet.report import available
-from jaxnet.sweeps import grid, log_uniform, random_draws, search, sweep
+from jaxnet.sweeps import grid, log_uniform, random_draws
 from jaxnet.sweeps.run import kept_network
+from jaxnet.verbs import search, sweep
 
 RUN = {"steps": 6, "batch_size": 10, "hidden": []}
 

@@ -7,9 +7,10 @@ import jax
 import pytest
 
 from jaxnet.errors import ConfigurationError, RunFolderError
-from jaxnet.sweeps import choice, grid, log_uniform, random_draws, read_job, sweep
+from jaxnet.sweeps import choice, grid, log_uniform, random_draws, read_job
 from jaxnet.sweeps.search import RandomSearch, search
 from jaxnet.sweeps.store import Store
+from jaxnet.verbs import sweep
 
 pytestmark = pytest.mark.slow
 

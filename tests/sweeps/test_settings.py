@@ -10,7 +10,8 @@ import pytest
 
 from jaxnet import Network
 from jaxnet.data import DataSet
-from jaxnet.sweeps import choice, grid, log_uniform, random_draws, sweep, train
+from jaxnet.sweeps import choice, grid, log_uniform, random_draws
+from jaxnet.verbs import sweep, train
 
 
 def clipped(learning_rate, numbers):

@@ -9,9 +9,10 @@ import jaxnet
 from jaxnet.cli import main
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, DataError, DataWarning, RunFolderError
-from jaxnet.sweeps import Job, find_preset, grid, plan, read_job, run_job, sweep
+from jaxnet.sweeps import Job, find_preset, grid, read_job
 from jaxnet.sweeps.job import job_from_dict
 from jaxnet.sweeps.judged import Judged
+from jaxnet.verbs import plan, run_job, sweep
 
 SMALL = {"hidden": [], "batch_size": 10}
 

@@ -9,10 +9,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxnet.sweeps import Job, grid, run_job, sweep
+from jaxnet.sweeps import Job, grid
 from jaxnet.sweeps.checkpoint import Checkpoint
 from jaxnet.sweeps.extension import AnotherRun
 from jaxnet.sweeps.stack import Stack
+from jaxnet.verbs import run_job, sweep
 
 STEPS = 60
 # The first learns all there is in some evaluations, the last nothing at all.

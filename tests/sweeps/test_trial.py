@@ -4,13 +4,14 @@ import dataclasses
 import re
 
 import pytest
+from jaxnet.sweeps.trial import try_job
 
 from jaxnet.cli import main
 from jaxnet.data import load
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps import Job, grid, plan_job, run_job
+from jaxnet.sweeps import Job, grid, plan_job
 from jaxnet.sweeps.estimate import Machine, describe
-from jaxnet.sweeps.trial import try_job
+from jaxnet.verbs import run_job
 
 STEPS, TRIAL = 300, 20
 SPACE = grid(learning_rate=[1e-2, 1e6, 1e9], hidden=[[10], [20]])
