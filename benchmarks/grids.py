@@ -8,11 +8,11 @@ import dataclasses
 import time
 from typing import Any
 
+from jaxnet.cli.estimate import dry_run, plan_seconds
 from jaxnet.data import load
 from jaxnet.errors import DataError
 from jaxnet.sweeps import Halving, Job, find_preset, plan_job
-from jaxnet.sweeps.estimate import dry_run, plan_seconds
-from jaxnet.sweeps.measured import measure_machine
+from jaxnet.sweeps.machine.measured import measure_machine
 from jaxnet.verbs import run_job
 
 GRIDS = ("cifar10-45", "cifar10-24", "cifar10-144")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnet.host.texts import to_json
-from jaxnet.sweeps.folder import versions
+from jaxnet.sweeps.folder.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
 BUT_RESULTS = ("--", ":(top)", ":(top,exclude)benchmarks/results")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks.tasks import Images, picture_like, rings
 from benchmarks.timing import Timing, rounds, seconds
-from jaxnet.sweeps.cost import network_bytes, step_flops
+from jaxnet.sweeps.machine.cost import network_bytes, step_flops
 from jaxnet.training.learner import Hyperparameters
 from jaxnet.training.numerics import numerics
 from jaxnet.training.program import MOST_STEPS, Counts, Program

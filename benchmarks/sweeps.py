@@ -19,7 +19,7 @@ from benchmarks.products import Product, dtype_of, products
 from benchmarks.tasks import Task, Weights, judge, make_task, picture_like, rings
 from benchmarks.timing import Timing, rounds, seconds
 from jaxnet.sweeps import find_preset
-from jaxnet.sweeps.cost import step_flops
+from jaxnet.sweeps.machine.cost import step_flops
 from jaxnet.training.settings import Configuration, configure
 
 EXAMPLES, SMOKE = 5000, "cifar10-45"

@@ -19,10 +19,10 @@ import numpy as np
 
 import jaxnet
 from benchmarks.cluster import Cluster, best_chunk, forecast, simulate
-from jaxnet.sweeps.identity import identify
-from jaxnet.sweeps.job import Job
-from jaxnet.sweeps.space import Random
-from jaxnet.sweeps.store import Result, Store
+from jaxnet.sweeps.folder.identity import identify
+from jaxnet.sweeps.folder.store import Result, Store
+from jaxnet.sweeps.space.job import Job
+from jaxnet.sweeps.space.space import Random
 
 SETTINGS: dict[str, Any] = {"hidden": (20,), "batch_size": 100}
 NETWORKS = 10**6

@@ -2,6 +2,6 @@
 
 import sys
 
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 
 sys.exit(main())

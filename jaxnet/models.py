@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, ScalarLike
 from jaxnet.arguments.signatures import checked
 from jaxnet.compose import Layer, concat, identity, residual, serial
 from jaxnet.errors import ConfigurationError, unknown
-from jaxnet.layers import activation as activation_layer
 from jaxnet.layers import (
+    activation as activation_layer,
     affine,
     batchnorm,
     conv2d,

@@ -12,23 +12,23 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.host.interrupt import Interrupt
 from jaxnet.host.log import logged
 from jaxnet.host.progress import Bar, Reporter
-from jaxnet.sweeps.checks import check_job
-from jaxnet.sweeps.cluster import connected
-from jaxnet.sweeps.extension import AnotherRun
-from jaxnet.sweeps.folder import LOG_FILE, RunFolder, folder_beside
-from jaxnet.sweeps.job import Job
-from jaxnet.sweeps.on_ray import OnRay
-from jaxnet.sweeps.options import Asked, RunOptions, takes_options
-from jaxnet.sweeps.optuna_sampler import OptunaSampler
-from jaxnet.sweeps.plan import Plan
-from jaxnet.sweeps.planning import plan_job
-from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.rounds import Rounds, check_round, with_settings
-from jaxnet.sweeps.run import Resources, Run
-from jaxnet.sweeps.schedule import Evaluation
-from jaxnet.sweeps.search import Sampler, Share, asked_of
-from jaxnet.sweeps.space import Listed, Random, Settings, Space
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.extension import AnotherRun
+from jaxnet.sweeps.folder.folder import LOG_FILE, RunFolder, folder_beside
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.plan.plan import Plan
+from jaxnet.sweeps.plan.plan_job import plan_job
+from jaxnet.sweeps.results.sweep_result import SweepResult
+from jaxnet.sweeps.run.checks import check_job
+from jaxnet.sweeps.run.cluster import connected
+from jaxnet.sweeps.run.options import Asked, RunOptions, takes_options
+from jaxnet.sweeps.run.optuna_sampler import OptunaSampler
+from jaxnet.sweeps.run.ray_executor import OnRay
+from jaxnet.sweeps.run.rounds import Rounds, check_round, with_settings
+from jaxnet.sweeps.run.run import Resources, Run
+from jaxnet.sweeps.run.search import Sampler, Share, asked_of
+from jaxnet.sweeps.space.job import Job
+from jaxnet.sweeps.space.space import Listed, Random, Settings, Space
+from jaxnet.sweeps.train.timetable import Evaluation
 
 if TYPE_CHECKING:
     import optuna

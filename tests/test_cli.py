@@ -14,9 +14,9 @@ import pytest
 from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
-from jaxnet.cli import TRAIN_OPTIONS, main
+from jaxnet.cli.parser import TRAIN_OPTIONS, main
 from jaxnet.data import load
-from jaxnet.sweeps.cost import network_bytes
+from jaxnet.sweeps.machine.cost import network_bytes
 from jaxnet.training.settings import configure
 
 TOML = """
@@ -187,7 +187,7 @@ def test_without_a_job_the_default_preset_is_trained(monkeypatch):
     """What is handed to the library; the sweep itself is 144 networks."""
     jobs = []
     monkeypatch.setattr(
-        "jaxnet.commands._run", lambda job, settings, options: jobs.append((job, settings)) or 0
+        "jaxnet.cli.commands._run", lambda job, settings, options: jobs.append((job, settings)) or 0
     )
     from jaxnet.sweeps import find_preset
 
@@ -539,7 +539,9 @@ def test_lr_is_short_for_the_learning_rate_and_no_hidden_layer_can_be_asked_for(
 def test_epochs_are_counted_in_steps(monkeypatch, epochs, steps):
     """An epoch of 207 images in batches of 20 is 10 steps."""
     seen = []
-    monkeypatch.setattr("jaxnet.commands._run", lambda job, settings, o: seen.append(o.steps) or 0)
+    monkeypatch.setattr(
+        "jaxnet.cli.commands._run", lambda job, settings, o: seen.append(o.steps) or 0
+    )
     options = ["--train", "207", "--batch-size", "20"]
     assert main(["train", "--epochs", epochs, *options]) == 0
     assert seen == [steps]
@@ -672,7 +674,7 @@ def test_help_loads_no_jax():
     """And nothing else that takes its time; one process for all commands."""
     script = """
 import contextlib, io, sys
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 for command in ([], ["sweep"], ["train"], ["predict"], ["data"], ["data", "list"]):
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):

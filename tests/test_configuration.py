@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnet.cli import TRAIN_OPTIONS
+from jaxnet.cli.parser import TRAIN_OPTIONS
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES

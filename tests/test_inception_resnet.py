@@ -12,7 +12,7 @@ import jaxnet
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import inception_resnet
-from jaxnet.sweeps.cost import estimated_bytes, step_flops
+from jaxnet.sweeps.machine.cost import estimated_bytes, step_flops
 from jaxnet.training.layout import over_networks
 from jaxnet.training.settings import configure
 from jaxnet.training.step import DeviceData

@@ -6,9 +6,9 @@ import pytest
 
 from jaxnet import plots
 from jaxnet.errors import ConfigurationError
-from jaxnet.sweeps.record import History, Outcome
-from jaxnet.sweeps.replicates import rank_replicates, replicates, within_noise
-from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.results.record import History, Outcome
+from jaxnet.sweeps.results.replicates import rank_replicates, replicates, within_noise
+from jaxnet.sweeps.results.rows import Row
 
 
 def history(losses, accuracies):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxnet import cli
+from jaxnet.cli import parser as cli
 from jaxnet.sweeps import job_from_dict
 
 README = Path(__file__).parents[1] / "README.md"

@@ -53,7 +53,7 @@ COMMANDS = {
 }
 RUN_ALL = """
 import sys
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 for command in open("commands", encoding="utf-8").read().splitlines():
     try:
         code = main(command.split())

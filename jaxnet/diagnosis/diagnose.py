@@ -21,11 +21,11 @@ from jaxnet.diagnosis.noise import (
 )
 from jaxnet.diagnosis.rate import explosion, plateau, too_low, worse_than_chance
 from jaxnet.diagnosis.start import initial_loss
-from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.record import History
-from jaxnet.sweeps.replicates import Replicates
-from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.results.layer_history import LayerHistory
+from jaxnet.sweeps.results.record import History
+from jaxnet.sweeps.results.replicates import Replicates
+from jaxnet.sweeps.results.rows import Row
+from jaxnet.sweeps.results.sweep_result import SweepResult
 
 CHECKS = (
     *(validation_shift, test_shift),
@@ -84,7 +84,7 @@ def diagnose(
         axes = [name for name in run.swept if name != "seed"]
         wide = diagnose_rows(run.replicates, axes, validation=run.validation, noise=run.noise)
         return Diagnosis((*wide, *found))
-    from jaxnet.sweeps.recorded import read_run
+    from jaxnet.sweeps.folder.recorded import read_run
 
     recorded = read_run(run)
     found = diagnose_row(

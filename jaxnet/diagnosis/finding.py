@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxnet.data.splits import LabelShift
 from jaxnet.host.terminal import printable
-from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.record import History
+from jaxnet.sweeps.results.layer_history import LayerHistory
+from jaxnet.sweeps.results.record import History
 
 
 @dataclass(frozen=True)

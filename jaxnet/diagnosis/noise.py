@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnet.diagnosis.finding import Finding, Observed
-from jaxnet.sweeps.replicates import Replicates
+from jaxnet.sweeps.results.replicates import Replicates
 
 WIGGLE = 0.3  # of the loss from step to step
 PENALTY = 0.33  # share of the loss

@@ -2,8 +2,6 @@
 
 from jaxnet.plots.accuracy import (
     accuracy_map as accuracy_map,
-)
-from jaxnet.plots.accuracy import (
     accuracy_over_pairs as accuracy_over_pairs,
 )
 from jaxnet.plots.activations import activation_histograms as activation_histograms

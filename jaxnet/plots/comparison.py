@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import set_title
-from jaxnet.sweeps.record import History
+from jaxnet.sweeps.results.record import History
 
 LINES, MARKERS = ("-", "--", "-.", ":"), "osD^vPp*"
 COLOURS = colormaps["tab10"]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
-from jaxnet.sweeps.replicates import Replicates, within_noise
+from jaxnet.sweeps.results.replicates import Replicates, within_noise
 
 MOST = 12
 
@@ -26,7 +26,7 @@ def winner_reliability(
 
     `settings` from best to worst, as `SweepResult.replicates`; `names` are the hyperparameters that
     label them, as `SweepResult.swept`. Filled markers cannot be told from the first by these seeds
-    (`jaxnet.sweeps.replicates.within_noise`), hollow ones can. At most 12 are drawn. Raises
+    (`jaxnet.sweeps.results.replicates.within_noise`), hollow ones can. At most 12 are drawn. Raises
     ConfigurationError if all diverged.
     """
     shown = [setting for setting in settings if setting.count][:MOST]

@@ -12,9 +12,9 @@ from jaxnet.intervals import mean_interval
 from jaxnet.plots.axis import make_axis
 from jaxnet.report.importance import METHOD, importance
 from jaxnet.report.pictures import first_layer, tiles
-from jaxnet.sweeps.recorded import Recorded
-from jaxnet.sweeps.replicates import Replicates, within_noise
-from jaxnet.sweeps.rows import OUTCOME_COLUMNS, Row, rank
+from jaxnet.sweeps.folder.recorded import Recorded
+from jaxnet.sweeps.results.replicates import Replicates, within_noise
+from jaxnet.sweeps.results.rows import OUTCOME_COLUMNS, Row, rank
 
 MOST_CURVES = 300  # more are a smear
 MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from jaxnet import plots
 from jaxnet.host.files import write_whole
-from jaxnet.sweeps.results import SweepResult
-from jaxnet.sweeps.rows import Row, swept
+from jaxnet.sweeps.results.rows import Row, swept
+from jaxnet.sweeps.results.sweep_result import SweepResult
 from jaxnet.training.network import Network
 
 MOST_CURVES = 300  # more are a smear

@@ -14,8 +14,8 @@ from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.host.files import write_whole
 from jaxnet.host.texts import to_json
 from jaxnet.report.content import content
-from jaxnet.sweeps.recorded import read_run
-from jaxnet.sweeps.rows import Row
+from jaxnet.sweeps.folder.recorded import read_run
+from jaxnet.sweeps.results.rows import Row
 
 REPORT = "report.html"
 

@@ -3,8 +3,8 @@
 from jaxnet.errors import RunFolderError
 from jaxnet.report import figures
 from jaxnet.report.page import available, write_report
-from jaxnet.sweeps.folder import DATABASE
-from jaxnet.sweeps.results import SweepResult
+from jaxnet.sweeps.folder.folder import DATABASE
+from jaxnet.sweeps.results.sweep_result import SweepResult
 
 
 def publish(result: SweepResult, *, complete: bool) -> None:

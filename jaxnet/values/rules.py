@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.values import functions as f
-from jaxnet.values import objects as o
+from jaxnet.values import functions as f, objects as o
 from jaxnet.values.fingerprint import Fingerprinter, Rule
 
 _COMPILED = (functools._lru_cache_wrapper, type(jax.jit(lambda: None)))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnet.cs231n import conventions, course_year, layer_utils
-from jaxnet.cs231n import layers as L
+from jaxnet.cs231n import conventions, course_year, layer_utils, layers as L
 from jaxnet.errors import ConfigurationError
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from jaxnet.cs231n import course_year
-from jaxnet.cs231n.classifiers import LinearClassifier, LinearSVM, Softmax
-from jaxnet.cs231n.classifiers import linear_classifier as module
+from jaxnet.cs231n.classifiers import (
+    LinearClassifier,
+    LinearSVM,
+    Softmax,
+    linear_classifier as module,
+)
 from jaxnet.cs231n.classifiers.linear_svm import svm_loss_naive, svm_loss_vectorized
 from jaxnet.cs231n.classifiers.softmax import softmax_loss_naive, softmax_loss_vectorized
 from jaxnet.errors import ConfigurationError, DataError

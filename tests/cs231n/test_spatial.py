@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnet.cs231n import fast_layers, layer_utils
-from jaxnet.cs231n import layers as L
+from jaxnet.cs231n import fast_layers, layer_utils, layers as L
 from jaxnet.cs231n.classifiers.cnn import ThreeLayerConvNet
 from jaxnet.errors import ConfigurationError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
 from jaxnet.training.network import Network

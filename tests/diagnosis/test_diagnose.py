@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet import cli
+from jaxnet.cli import parser as cli
 from jaxnet.data import DataSet
 from jaxnet.diagnosis import diagnose
 from jaxnet.diagnosis.finding import Observed
 from jaxnet.diagnosis.layers import dead_units, layer_gradients, update_ratio
 from jaxnet.diagnosis.noise import heavy_penalty
 from jaxnet.diagnosis.rate import explosion
-from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.record import History
+from jaxnet.sweeps.results.layer_history import LayerHistory
+from jaxnet.sweeps.results.record import History
 
 SMALL = {"hidden": (30,), "batch_size": 50, "steps": 200}
 DEEP = {"hidden": (30,) * 4, "batch_size": 50, "steps": 100}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnet import layers
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.cli import command
 from jaxnet.gradcheck.cli.argument_text import build_arguments

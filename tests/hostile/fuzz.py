@@ -35,17 +35,16 @@ from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.report.content import content
-from jaxnet.sweeps import checkpoint
-from jaxnet.sweeps.checks import check_job
-from jaxnet.sweeps.folder import RunFolder, read_config
-from jaxnet.sweeps.job import Job, job_from_dict, read_job
-from jaxnet.sweeps.judged import Judged
-from jaxnet.sweeps.layer_history import LayerHistory
-from jaxnet.sweeps.planning import plan_job
-from jaxnet.sweeps.recorded import read_run
-from jaxnet.sweeps.run import Run, kept_network
-from jaxnet.sweeps.store import Store, read_store
-from jaxnet.sweeps.trained import load_saved, saved_step
+from jaxnet.sweeps.folder.folder import RunFolder, checkpoint, read_config
+from jaxnet.sweeps.folder.network_file import load_saved, saved_step
+from jaxnet.sweeps.folder.recorded import read_run
+from jaxnet.sweeps.folder.store import Store, read_store
+from jaxnet.sweeps.plan.plan_job import plan_job
+from jaxnet.sweeps.results.judged import Judged
+from jaxnet.sweeps.results.layer_history import LayerHistory
+from jaxnet.sweeps.run.checks import check_job
+from jaxnet.sweeps.run.run import Run, kept_network
+from jaxnet.sweeps.space.job import Job, job_from_dict, read_job
 from jaxnet.training.network import CustomNetwork, Network
 
 SECONDS = 10.0  # of work, for one file of some kilobytes
@@ -379,7 +378,7 @@ hidden = [[2], [3]]
 
 
 def names_of(job: Job) -> list[str]:
-    from jaxnet.sweeps.identity import identify
+    from jaxnet.sweeps.folder.identity import identify
 
     return [identity.name for identity in identify(job)]
 

@@ -22,16 +22,16 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet import cli
+from jaxnet.cli import parser as cli
 from jaxnet.data import cifar10
 from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.data.pickled import read_pickle
 from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
-from jaxnet.sweeps.checkpoint import Kept
-from jaxnet.sweeps.job import Job, read_job
-from jaxnet.sweeps.run import Run
-from jaxnet.sweeps.store import Store, read_store
+from jaxnet.sweeps.folder.checkpoint import Kept
+from jaxnet.sweeps.folder.store import Store, read_store
+from jaxnet.sweeps.run.run import Run
+from jaxnet.sweeps.space.job import Job, read_job
 from jaxnet.training.network import Network
 
 FUZZ = Path(__file__).with_name("fuzz.py")

@@ -11,12 +11,12 @@ import pytest
 from matplotlib.image import imread
 
 import jaxnet
-from jaxnet import cli
+from jaxnet.cli import parser as cli
 from jaxnet.data import Examples
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.report import page
 from jaxnet.report.importance import importance
-from jaxnet.sweeps.judged import Judged, judge_scores
+from jaxnet.sweeps.results.judged import Judged, judge_scores
 
 
 def held(path):

@@ -12,11 +12,13 @@ import pytest
 
 from jaxnet import configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps import checkpoint, fusion, planning, stack
-from jaxnet.sweeps.cost import network_bytes
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps.folder.folder import checkpoint
+from jaxnet.sweeps.machine.cost import network_bytes
+from jaxnet.sweeps.plan.plan import grouping as fusion, plan_job as planning
+from jaxnet.sweeps.train import stack
+from jaxnet.sweeps.train.stack import Stack
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
+plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
 
 # Other batch shapes sum in another order: some ulps a step, which training amplifies slowly at
 # first (style.md: 6e-7 after 100 steps, 2e-3 after 300).

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxnet import configure
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps import checkpoint as checkpoint_module
-from jaxnet.sweeps.checkpoint import Checkpoint, find_kept, restore
-from jaxnet.sweeps.prepared import prepare
-from jaxnet.sweeps.stack import Schedule, Stack
+from jaxnet.sweeps.folder.checkpoint import Checkpoint, find_kept, restore
+from jaxnet.sweeps.folder.folder import checkpoint as checkpoint_module
+from jaxnet.sweeps.train.prepared import prepare
+from jaxnet.sweeps.train.stack import Schedule, Stack
 
 STEPS = 12
 SCHEDULE = Schedule(STEPS, (3, 6, 9, 12), 1)
@@ -55,10 +55,10 @@ def stopped_at(stack, step):
         pytest.MonkeyPatch.context() as patch,
         contextlib.suppress(KeyboardInterrupt),
     ):
-        patch.setattr("jaxnet.sweeps.stack.MOST_STEPS", 1, raising=False)
-        patch.setattr("jaxnet.sweeps.stack.SECONDS_PER_CALL", 1e-9, raising=False)
+        patch.setattr("jaxnet.sweeps.train.stack.MOST_STEPS", 1, raising=False)
+        patch.setattr("jaxnet.sweeps.train.stack.SECONDS_PER_CALL", 1e-9, raising=False)
         with contextlib.suppress(ImportError):
-            patch.setattr("jaxnet.sweeps.pace.SECONDS_PER_CALL", 1e-9, raising=False)
+            patch.setattr("jaxnet.sweeps.train.pace.SECONDS_PER_CALL", 1e-9, raising=False)
         stack.train(on_steps)
     assert step <= stack.step < STEPS
     return stack

@@ -12,10 +12,10 @@ from jaxnet import CustomNetwork, Model, fully_connected
 from jaxnet.data import load
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, grid
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import plan, sweep
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
+plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
 STEPS, BATCH, SHAPE, CLASSES = 25, 10, (4, 3, 1), 3
 OPTIONS = {"steps": STEPS, "batch_size": BATCH}
 

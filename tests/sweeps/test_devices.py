@@ -12,13 +12,14 @@ import pytest
 
 from jaxnet import ConfigurationError, configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps import fusion, grid
-from jaxnet.sweeps.checkpoint import find_kept
-from jaxnet.sweeps.devices import fill, find_devices
-from jaxnet.sweeps.prepared import prepare
-from jaxnet.sweeps.record import evaluation_steps
-from jaxnet.sweeps.schedule import Schedule
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps import grid
+from jaxnet.sweeps.folder.checkpoint import find_kept
+from jaxnet.sweeps.machine.devices import fill, find_devices
+from jaxnet.sweeps.plan.plan import grouping as fusion
+from jaxnet.sweeps.results.record import evaluation_steps
+from jaxnet.sweeps.train.prepared import prepare
+from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.train.timetable import Schedule
 from jaxnet.training.layout import over_devices, place
 from jaxnet.training.program import make_train
 from jaxnet.verbs import plan, sweep
@@ -309,7 +310,7 @@ def test_the_command_has_as_many_cpu_devices_as_it_asks_for(tmp_path):
     """In a process of its own: JAX is told before it computes anything."""
     job = tmp_path / "job.toml"
     job.write_text("[grid]\nl2 = [0.1, 0.2, 0.3]\nhidden = [[200]]\n")
-    code = "import sys; from jaxnet.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from jaxnet.cli.parser import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["sweep", str(job), "--plan", "--devices", "4"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],

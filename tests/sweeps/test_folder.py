@@ -8,8 +8,8 @@ import pytest
 
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, Job, grid, read_job
-from jaxnet.sweeps.folder import folder_beside
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.folder import folder_beside
+from jaxnet.sweeps.folder.store import Store
 from jaxnet.verbs import run_job, sweep
 
 

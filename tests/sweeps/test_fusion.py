@@ -12,9 +12,10 @@ import optax
 import pytest
 
 from jaxnet import Model
-from jaxnet.sweeps import fusion, grid, random_draws
-from jaxnet.sweeps.fusion import RATIOS, bucket, by_seed, family_of, fitting_size
-from jaxnet.sweeps.space import integers, log_uniform
+from jaxnet.sweeps import grid, random_draws
+from jaxnet.sweeps.plan.grouping import RATIOS, bucket, by_seed, family_of, fitting_size
+from jaxnet.sweeps.plan.plan import grouping as fusion
+from jaxnet.sweeps.space.space import integers, log_uniform
 from jaxnet.training.settings import configure
 from jaxnet.verbs import plan, sweep
 

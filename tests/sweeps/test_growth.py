@@ -5,7 +5,7 @@ import pytest
 
 from jaxnet import Network
 from jaxnet.sweeps import grid
-from jaxnet.sweeps.results import network_file
+from jaxnet.sweeps.results.sweep_result import network_file
 from jaxnet.verbs import sweep
 
 STEPS = 20

@@ -13,9 +13,9 @@ import pytest
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
-from jaxnet.sweeps.halving import ALL, Bracket, halving_from, plain_work
-from jaxnet.sweeps.stack import Stack
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.space.halving import ALL, Bracket, halving_from, plain_work
+from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import plan, sweep
 
 

@@ -8,8 +8,8 @@ import pytest
 from jaxnet.data import load
 from jaxnet.host.interrupt import Interrupt
 from jaxnet.sweeps import grid
-from jaxnet.sweeps.checkpoint import find_kept
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.checkpoint import find_kept
+from jaxnet.sweeps.folder.store import Store
 from jaxnet.verbs import sweep
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
-from jaxnet.sweeps.space import Grid, Listed, Random
+from jaxnet.sweeps.space.space import Grid, Listed, Random
 
 ISSUE = """
 data = "fashion-mnist-mini"        # the embedded images; or "fashion-mnist", "cifar10"

@@ -18,8 +18,8 @@ import time
 import numpy as np
 import pytest
 
-from jaxnet.sweeps.checkpoint import PATTERN
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.checkpoint import PATTERN
+from jaxnet.sweeps.folder.store import Store
 
 KILLS, MOST = 10, 40  # with each of the two jobs; more, while they come at one stage only
 
@@ -32,9 +32,11 @@ import jax
 import jax.numpy
 import optax
 
-import jaxnet.cli
+import jaxnet.cli.parser
 import jaxnet.report.figures
-from jaxnet.sweeps import checkpoint, run, stack
+from jaxnet.sweeps.run import run
+from jaxnet.sweeps.train import stack
+from jaxnet.sweeps.folder.folder import checkpoint
 
 def work(arguments, cache):
     os.setsid()
@@ -50,7 +52,7 @@ def work(arguments, cache):
     jaxnet.report.figures.draw = lambda result, folder: None  # takes as long as all the rest
     code = 1
     try:
-        code = jaxnet.cli.main(arguments)
+        code = jaxnet.cli.parser.main(arguments)
     except BaseException:
         import traceback
         traceback.print_exc()

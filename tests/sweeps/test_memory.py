@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxnet.sweeps import fusion, grid
-from jaxnet.sweeps.cost import compiled_bytes
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps import grid
+from jaxnet.sweeps.machine.cost import compiled_bytes
+from jaxnet.sweeps.plan.plan import grouping as fusion
+from jaxnet.sweeps.train.stack import Stack
 from jaxnet.training.settings import configure
 from jaxnet.training.step import DeviceData
 from jaxnet.verbs import plan, sweep
 
-cost_module = importlib.import_module("jaxnet.sweeps.cost")
+cost_module = importlib.import_module("jaxnet.sweeps.machine.cost")
 SHAPE, CLASSES, STEPS = (12,), 3, 20
 OPTIONS = {"steps": STEPS, "batch_size": 10, "hidden": [5]}
 

@@ -22,8 +22,8 @@ from jaxnet.sweeps import (
     random_draws,
     uniform,
 )
-from jaxnet.sweeps.optuna_sampler import OptunaSampler, optimize
-from jaxnet.sweeps.search import search
+from jaxnet.sweeps.run.optuna_sampler import OptunaSampler, optimize
+from jaxnet.sweeps.run.search import search
 
 pytestmark = pytest.mark.slow
 

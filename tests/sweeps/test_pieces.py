@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnet.sweeps import fusion, random_draws
-from jaxnet.sweeps.cost import step_flops
-from jaxnet.sweeps.space import integers
+from jaxnet.sweeps import random_draws
+from jaxnet.sweeps.machine.cost import step_flops
+from jaxnet.sweeps.plan.plan import grouping as fusion
+from jaxnet.sweeps.space.space import integers
 from jaxnet.training.blocks import PIECE, Pieces, can_be_cut, pieces_of
 from jaxnet.training.layout import take_member, to_stack
 from jaxnet.training.program import blocks as pieces_module
@@ -173,11 +174,12 @@ def test_networks_that_diverge_leave_and_harm_nobody(data, choose, short, monkey
             (3, 9, 5, 14, 6, 10), (0.05, 1e40, 1e40, 0.01, 1e40, 1e40), strict=True
         )
     ]
-    monkeypatch.setattr("jaxnet.sweeps.stack.fitting_size", lambda left, size, flops: left)
+    monkeypatch.setattr("jaxnet.sweeps.train.stack.fitting_size", lambda left, size, flops: left)
     sizes = []
     compact = pieces_module.pieces_of
     monkeypatch.setattr(
-        "jaxnet.sweeps.stack.pieces_of", lambda widths: sizes.append(compact(widths)) or sizes[-1]
+        "jaxnet.sweeps.train.stack.pieces_of",
+        lambda widths: sizes.append(compact(widths)) or sizes[-1],
     )
     found, expected = both(space, data, choose)
     compare(found, expected, data)

@@ -14,15 +14,15 @@ import pytest
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
-from jaxnet.sweeps import Halving, find_preset, fusion, grid
-from jaxnet.sweeps.cost import memory_budget, network_bytes, step_flops
-from jaxnet.sweeps.plan import Capacity, make_plan
-from jaxnet.sweeps.prepared import method_of
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps import Halving, find_preset, grid
+from jaxnet.sweeps.machine.cost import memory_budget, network_bytes, step_flops
+from jaxnet.sweeps.plan.plan import Capacity, grouping as fusion, make_plan
+from jaxnet.sweeps.train.prepared import method_of
+from jaxnet.sweeps.train.stack import Stack
 from jaxnet.training.settings import configure
 from jaxnet.verbs import plan, sweep
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
+plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
 FEATURES, CLASSES = 12, 3
 SHAPE = (FEATURES,)
 

@@ -21,13 +21,14 @@ import pytest
 
 from jaxnet import ConfigurationError, configure
 from jaxnet.errors import RunFolderError, WorkerError
-from jaxnet.sweeps import Ray, grid, job_from_dict, leg, on_ray
-from jaxnet.sweeps.checkpoint import PATTERN
-from jaxnet.sweeps.cluster import ray_from
-from jaxnet.sweeps.prepared import gather
-from jaxnet.sweeps.schedule import Schedule
-from jaxnet.sweeps.store import Store
-from jaxnet.sweeps.task import Task
+from jaxnet.sweeps import Ray, grid, job_from_dict, leg
+from jaxnet.sweeps.folder.checkpoint import PATTERN
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.run.cluster import ray_from
+from jaxnet.sweeps.run.run import ray_executor as on_ray
+from jaxnet.sweeps.train.prepared import gather
+from jaxnet.sweeps.train.task import Task
+from jaxnet.sweeps.train.timetable import Schedule
 from jaxnet.verbs import run_job, sweep
 
 # Before Ray is imported: addresses of this machine stay on the loopback interface, and nothing is
@@ -218,7 +219,8 @@ DRIVER = """
 import sys
 import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
-from jaxnet.sweeps import on_ray, read_job
+from jaxnet.sweeps import read_job
+from jaxnet.sweeps.run.run import ray_executor as on_ray
 from jaxnet.verbs import run_job
 from jaxnet.data import DataSet
 import numpy as np

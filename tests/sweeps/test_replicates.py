@@ -9,13 +9,12 @@ import statistics
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.intervals import mean_interval, proportion_interval, welch_interval
-from jaxnet.sweeps.record import NO_HISTORY, Outcome
-from jaxnet.sweeps.replicates import (
+from jaxnet.sweeps.results.record import NO_HISTORY, Outcome
+from jaxnet.sweeps.results.replicates import (
     difference_interval,
     noise_note,
     rank_replicates,
@@ -23,7 +22,7 @@ from jaxnet.sweeps.replicates import (
     within_noise,
     write_replicates_csv,
 )
-from jaxnet.sweeps.rows import Row, rank
+from jaxnet.sweeps.results.rows import Row, rank
 from jaxnet.training.settings import configure
 
 NAN = math.nan

@@ -11,8 +11,8 @@ import pytest
 from jaxnet import Network
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps import grid, read_job
-from jaxnet.sweeps.results import network_file
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.results.sweep_result import network_file
 from jaxnet.verbs import run_job, sweep, train
 
 STEPS = 30

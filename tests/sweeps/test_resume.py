@@ -13,13 +13,14 @@ import pytest
 from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 from jaxnet.data import load
-from jaxnet.sweeps import Halving, Job, grid, keep, read_job
-from jaxnet.sweeps.checkpoint import Checkpoint
-from jaxnet.sweeps.folder import RunFolder
-from jaxnet.sweeps.results import network_file
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps import Halving, Job, grid, read_job
+from jaxnet.sweeps.folder import keep
+from jaxnet.sweeps.folder.checkpoint import Checkpoint
+from jaxnet.sweeps.folder.folder import RunFolder
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.results.sweep_result import network_file
 from jaxnet.verbs import run_job
 
 STEPS = 30
@@ -257,9 +258,10 @@ learning_rate = [1e-3, 1e9]
 # A command that keeps its stack at each of many short calls, so that there is something to lose.
 SCRIPT = """
 import sys
-from jaxnet.sweeps import checkpoint, stack
+from jaxnet.sweeps.train import stack
+from jaxnet.sweeps.folder.folder import checkpoint
 checkpoint.INTERVAL, stack.SECONDS_PER_CALL = 0.0, 1e-9
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 sys.exit(main(sys.argv[1:]))
 """
 

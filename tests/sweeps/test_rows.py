@@ -7,11 +7,11 @@ import json
 import pytest
 from jaxnet.sweeps.here import Here
 
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 from jaxnet.errors import RunFolderError
 from jaxnet.report import available
 from jaxnet.sweeps import grid, log_uniform, random_draws
-from jaxnet.sweeps.run import kept_network
+from jaxnet.sweeps.run.run import kept_network
 from jaxnet.verbs import search, sweep
 
 RUN = {"steps": 6, "batch_size": 10, "hidden": []}
@@ -109,7 +109,7 @@ def test_an_interrupted_extension_keeps_every_row(data, out, interrupt, memory_f
 
 
 def test_killed_between_config_and_ids_the_same_command_goes_on(data, out, interrupt):
-    from jaxnet.sweeps.store import Store
+    from jaxnet.sweeps.folder.store import Store
 
     options = {**RUN, "keep": None, "out": out}
     sweep(grid(learning_rate=[0.1]), data, **options)

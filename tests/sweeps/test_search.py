@@ -8,8 +8,8 @@ import pytest
 
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import choice, grid, log_uniform, random_draws, read_job
-from jaxnet.sweeps.search import RandomSearch, search
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.run.search import RandomSearch, search
 from jaxnet.verbs import sweep
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ class Listing:
 @pytest.fixture
 def trained(monkeypatch):
     """The learning rates of each group of networks that begins to train."""
-    from jaxnet.sweeps.stack import Stack
+    from jaxnet.sweeps.train.stack import Stack
 
     seen, start = [], Stack.start.__func__
 
@@ -152,7 +152,7 @@ def test_narrower_networks_find_a_place_in_wider_ones(data, compilations):
 
 
 def test_where_memory_runs_out_rounds_stay_smaller(data, monkeypatch):
-    from jaxnet.sweeps.stack import Stack
+    from jaxnet.sweeps.train.stack import Stack
 
     sizes, train = [], Stack.train
 

@@ -22,7 +22,7 @@ from jaxnet.sweeps import (
     random_draws,
     uniform,
 )
-from jaxnet.sweeps.space import DISTRIBUTIONS, SPACES, Grid, Listed, space_from_dict
+from jaxnet.sweeps.space.space import DISTRIBUTIONS, SPACES, Grid, Listed, space_from_dict
 
 # Grids
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.cli import main
+from jaxnet.cli.parser import main
 from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError, DataError, DataWarning, RunFolderError
 from jaxnet.sweeps import Job, find_preset, grid, read_job
-from jaxnet.sweeps.job import job_from_dict
-from jaxnet.sweeps.judged import Judged
+from jaxnet.sweeps.results.judged import Judged
+from jaxnet.sweeps.space.job import job_from_dict
 from jaxnet.verbs import plan, run_job, sweep
 
 SMALL = {"hidden": [], "batch_size": 10}

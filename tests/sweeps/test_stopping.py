@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from jaxnet.sweeps import Job, grid
-from jaxnet.sweeps.checkpoint import Checkpoint
-from jaxnet.sweeps.extension import AnotherRun
-from jaxnet.sweeps.stack import Stack
+from jaxnet.sweeps.folder.checkpoint import Checkpoint
+from jaxnet.sweeps.folder.extension import AnotherRun
+from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import run_job, sweep
 
 STEPS = 60
@@ -232,7 +232,7 @@ def test_when_half_has_diverged_the_rest_goes_on_in_a_smaller_program(
     assert sizes == sorted(sizes, reverse=True)
     assert [row.id for row in found.diverged] == [1, 2, 4, 5, 6]
     with monkeypatch.context() as patch:
-        patch.setattr("jaxnet.sweeps.stack.fitting_size", lambda networks, size, flops: size)
+        patch.setattr("jaxnet.sweeps.train.stack.fitting_size", lambda networks, size, flops: size)
         sizes.clear()
         unshrunk = rates(MANY, data, keep=None)
     assert set(sizes) == {8}

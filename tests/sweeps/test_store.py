@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps.record import History, Outcome
-from jaxnet.sweeps.store import Result, RowId, Store, read_store
+from jaxnet.sweeps.folder.store import Result, RowId, Store, read_store
+from jaxnet.sweeps.results.record import History, Outcome
 from jaxnet.training.settings import configure
 
 NAN = math.nan
@@ -253,7 +253,7 @@ def test_a_second_store_of_the_folder_is_refused_until_the_first_is_closed(path)
 HOLD = """
 import sys
 from pathlib import Path
-from jaxnet.sweeps.store import Store
+from jaxnet.sweeps.folder.store import Store
 with Store(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -6,11 +6,11 @@ import re
 import pytest
 from jaxnet.sweeps.trial import try_job
 
-from jaxnet.cli import main
+from jaxnet.cli.estimate import Machine, describe
+from jaxnet.cli.parser import main
 from jaxnet.data import load
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Job, grid, plan_job
-from jaxnet.sweeps.estimate import Machine, describe
 from jaxnet.verbs import run_job
 
 STEPS, TRIAL = 300, 20
@@ -40,7 +40,7 @@ def test_trial_foretells_the_share_of_steps_that_the_sweep_trains(data, trial):
 
 def test_estimate_is_in_proportion(data, trial, monkeypatch):
     machine = Machine(1e5, 1e5, 1e5)  # so slow that all of the time is products
-    monkeypatch.setattr("jaxnet.sweeps.estimate.measure_machine", lambda: machine)
+    monkeypatch.setattr("jaxnet.cli.estimate.measure_machine", lambda: machine)
     plan = plan_job(JOB, data)
     whole, left = describe(plan), describe(plan, dataclasses.replace(trial, share=0.5))
     assert whole.endswith("less where networks diverge or stop early.")

@@ -16,9 +16,9 @@ import optax
 import pytest
 
 from jaxnet import ConfigurationError, Model, configure, named
-from jaxnet.sweeps.identity import identify
-from jaxnet.sweeps.job import Job
-from jaxnet.sweeps.space import Listed
+from jaxnet.sweeps.folder.identity import identify
+from jaxnet.sweeps.space.job import Job
+from jaxnet.sweeps.space.space import Listed
 from jaxnet.values.fingerprint import Unidentifiable
 from jaxnet.values.rules import new_fingerprinter
 

@@ -1,6 +1,4 @@
 """Everything of jaxnet's own that is to be proved."""
 
-from jaxnet.gradcheck.catalogue.row import DTYPES as DTYPES
-from jaxnet.gradcheck.catalogue.row import Row as Row
-from jaxnet.gradcheck.catalogue.table import catalogue as catalogue
-from jaxnet.gradcheck.catalogue.table import without_row as without_row
+from jaxnet.gradcheck.catalogue.row import DTYPES as DTYPES, Row as Row
+from jaxnet.gradcheck.catalogue.table import catalogue as catalogue, without_row as without_row

@@ -1,4 +1,3 @@
 """The likely cause of a wrong gradient."""
 
-from jaxnet.gradcheck.hints.rules import RULES as RULES
-from jaxnet.gradcheck.hints.rules import hint as hint
+from jaxnet.gradcheck.hints.rules import RULES as RULES, hint as hint

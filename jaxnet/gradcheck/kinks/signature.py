@@ -11,8 +11,7 @@ from jaxtyping import Array, UInt32
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.jaxpr.equations import DEAD, DIFFERENTIABLE, is_inexact, open_program
-from jaxnet.gradcheck.kinks.branch_sites import Found
-from jaxnet.gradcheck.kinks.branch_sites import Site as Site
+from jaxnet.gradcheck.kinks.branch_sites import Found, Site as Site
 from jaxnet.gradcheck.kinks.interpreter import interpret
 
 

@@ -1,0 +1,1 @@
+"""What there is to train with, and what training costs."""

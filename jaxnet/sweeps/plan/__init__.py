@@ -1,0 +1,1 @@
+"""Which configurations train together, in which programs."""

@@ -1,0 +1,1 @@
+"""What a run finds: records, rows, and the result of a sweep."""

@@ -1,0 +1,1 @@
+"""What is to be trained: spaces, jobs, halvings and presets."""

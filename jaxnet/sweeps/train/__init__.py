@@ -1,0 +1,1 @@
+"""Networks in training: a stack, its data and its timetable."""
