@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from jaxnet.compose import Layer, serial
-from jaxnet.dependence import Traced, trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import l2_penalty
 from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
 from jaxnet.training.augmentation import augment
 from jaxnet.training.blocks import Total, sum_scores
+from jaxnet.training.dependence import Traced, trace
 from jaxnet.training.model import Model
 from jaxnet.training.numerics import numerics, parameter_dtype, users_code
 from jaxnet.training.settings import Configuration, Net, Shapes, Structure

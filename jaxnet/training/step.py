@@ -14,11 +14,11 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, PRNGKeyArray, UInt8, UInt32
 
-from jaxnet.dependence import trace
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.optimizers import OPTIMIZERS, clip_by_norm
 from jaxnet.schedules import SCHEDULES
+from jaxnet.training.dependence import trace
 from jaxnet.training.learner import Batch, Hyperparameters, make_learner
 from jaxnet.training.minibatches import shuffled_rows
 from jaxnet.training.numerics import numerics, parameter_dtype, users_code

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jaxnet import ConfigurationError, Model, grid, plan, sweep
-from jaxnet.dependence import trace
+from jaxnet.training.dependence import trace
 
 RUN = {"steps": 2, "batch_size": 10, "hidden": [4]}
 
