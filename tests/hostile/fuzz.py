@@ -44,7 +44,7 @@ from jaxnet.sweeps.job import Job, job_from_dict, read_job
 from jaxnet.sweeps.judged import Judged
 from jaxnet.sweeps.layer_history import LayerHistory
 from jaxnet.sweeps.planning import plan_job
-from jaxnet.sweeps.run import Run, kept_network
+from jaxnet.sweeps.run import Resources, Run, kept_network
 from jaxnet.sweeps.store import Store, read_store
 from jaxnet.sweeps.trained import load_saved, saved_step
 from jaxnet.training.network import CustomNetwork, Network
@@ -253,10 +253,10 @@ def subjects(files: Files):
     for name in fashion_mnist.FILES:
         (fashion_folder / name).write_bytes(images if "images" in name else labels)
 
-    run = Run(files.cut_job, files.data, RunFolder(files.cut), None, None, 1, "mean", None)
+    run = Run(files.cut_job, files.data, Resources(), RunFolder(files.cut))
 
     def go_on(folder):
-        for kept in list(checkpoint.find_kept(folder)):
+        for kept in list(checkpoint.find_stacks(folder)):
             checkpoint.restore(kept, run._restored)
         (stack,) = files.cut.glob(checkpoint.PATTERN)
         shutil.copy(stack, folder / stack.name)
@@ -268,8 +268,8 @@ def subjects(files: Files):
         for c, name in zip(files.job.configurations(), names_of(files.job), strict=True)
         if name == kept.stem
     )
-    single_run = Run(files.job, files.data, RunFolder(files.swept), None, None, 1, "mean", None)
-    prepared = single_run.data_for(configuration.structure)
+    single_run = Run(files.job, files.data, Resources(), RunFolder(files.swept))
+    prepared = single_run.prepared.on(configuration.structure)
 
     def resume(path):
         saved_step(path)

@@ -15,6 +15,8 @@ from jaxnet.data import DataSet
 from jaxnet.sweeps import checkpoint, fusion, planning, stack
 from jaxnet.sweeps.cost import network_bytes
 from jaxnet.sweeps.stack import Stack
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes
 
 plan_module = importlib.import_module("jaxnet.sweeps.plan")  # the name is that of the function
 
@@ -93,16 +95,11 @@ def memory_for(monkeypatch):
 
     def set_memory(networks, structure=None, features=12, classes=3):
         structure = structure or configure(hidden=[5], batch_size=10).structure
-        each = float(network_bytes(structure, features, classes))
+        each = float(network_bytes(Program(structure, Shapes((features,), classes))))
         monkeypatch.setattr(planning, "memory_budget", lambda: (networks + 0.5) * each)
         # Not what the compiler says of it, which differs between versions.
         monkeypatch.setattr(
-            plan_module,
-            "compiled_bytes",
-            lambda structure, numbers, shape, count, shared: (
-                0,
-                network_bytes(structure, features, count),
-            ),
+            plan_module, "compiled_bytes", lambda program: (0, network_bytes(program))
         )
 
     return set_memory

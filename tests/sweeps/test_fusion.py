@@ -13,11 +13,14 @@ import pytest
 
 from jaxnet import Model
 from jaxnet.sweeps import fusion, grid, plan, random_draws, sweep
+from jaxnet.sweeps.cost import program_flops
 from jaxnet.sweeps.fusion import RATIOS, bucket, by_seed, family_of, fitting_size
 from jaxnet.sweeps.space import integers, log_uniform
-from jaxnet.training.settings import configure
+from jaxnet.training.layout import Layout
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes, configure
 
-SHAPE, CLASSES = (12,), 3
+SHAPES = Shapes((12,), 3)
 NOW = ("cpu", "gpu")  # a cost is set for both: the backend of the tests is not their matter
 
 
@@ -69,7 +72,7 @@ def seconds(cells, steps, counts, batch, rate, compiling, per_step):
     """Nominal time of a list of cells, each its widths, from the products written out."""
     total = 0.0
     for cell in cells:
-        sizes = [SHAPE[0], *map(max, zip(*cell, strict=True)), CLASSES]
+        sizes = [SHAPES.features, *map(max, zip(*cell, strict=True)), SHAPES.classes]
         products = [a * b for a, b in itertools.pairwise(sizes)]
         work = batch * (4 * products[0] + 6 * sum(products[1:]))
         networks = sum(counts[hidden] for hidden in cell)
@@ -94,14 +97,15 @@ def test_the_ladder_of_least_nominal_time_is_chosen(widths, compiling, per_step,
         counts[structure.hidden] = counts.get(structure.hidden, 0) + 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fusion, "NOMINAL", dict.fromkeys(NOW, (rate, compiling, per_step)))
-        cells = bucket(members, steps, SHAPE, CLASSES)
+        cells = bucket(members, steps, SHAPES)
 
     assert sorted(i for ids in cells.values() for i in ids) == list(range(len(widths)))
-    for structure, ids in cells.items():
+    for program, ids in cells.items():
         inside = [widths[i] for i in ids]
-        assert structure.hidden == tuple(map(max, zip(*inside, strict=True)))
-        assert structure.padded == (len(set(inside)) > 1)
-        plain = dataclasses.replace(structure, padded=False, hidden=())
+        assert program.structure.hidden == tuple(map(max, zip(*inside, strict=True)))
+        assert program.layout == Layout(size=len(ids), padded=len(set(inside)) > 1)
+        assert program.shapes == SHAPES
+        plain = dataclasses.replace(program.structure, hidden=())
         assert plain == dataclasses.replace(configurations[0].structure, hidden=())
     chosen = [sorted({widths[i] for i in ids}) for ids in cells.values()]
     given_to = (steps, counts, 10, rate, compiling, per_step)
@@ -114,11 +118,12 @@ def test_dear_programs_are_few_and_cheap_ones_are_exact(cost):
     nets = [configure(hidden=h) for h in ([5, 4], [6, 9], [80, 3], [7, 7])]
     members = {c.structure: [i] for i, c in enumerate(nets)}
     cost(compiling=1e9)
-    (only,) = bucket(members, 10, SHAPE, CLASSES)
-    assert (only.hidden, only.padded) == ((80, 9), True)  # the largest in each layer, of no net
+    (only,) = bucket(members, 10, SHAPES)
+    assert only.structure.hidden == (80, 9)  # the largest in each layer, of no net
+    assert only.layout.padded
     cost(compiling=0.0)
-    exact = bucket(members, 10, SHAPE, CLASSES)
-    assert exact == members
+    exact = bucket(members, 10, SHAPES)
+    assert exact == {Program(structure, SHAPES): ids for structure, ids in members.items()}
 
 
 def all_different(layers):
@@ -141,8 +146,10 @@ def test_a_random_search_over_widths_is_few_programs(layers, steps):
     assert 1 <= found.programs < 10
     # The padding is paid for: less than half of the work, where one program for all and 200 exact
     # ones are both there to choose from.
+    each = [program_flops(g.program) / g.program.layout.size for g in found.groups]
     needed = sum(
-        group.networks * group.flops_per_step * (1 - group.waste) for group in found.groups
+        group.networks * own * (1 - group.waste)
+        for group, own in zip(found.groups, each, strict=True)
     )
     exact = [configure(**own).structure for own in settings]
     by_hand = sum(
@@ -182,8 +189,8 @@ def _loss(params, x, labels, key):
 def test_what_padding_could_change_is_not_padded(cost, settings):
     cost(compiling=1e9)
     found = plan(grid(hidden=[[5], [6]]), steps=2, **settings)
-    assert [group.structure.hidden for group in found.groups] == [(5,), (6,)]
-    assert not any(group.structure.padded for group in found.groups)
+    assert [group.program.structure.hidden for group in found.groups] == [(5,), (6,)]
+    assert not any(group.program.layout.padded for group in found.groups)
     known = {**settings, "optimizer": "adam", "eps": 1e-8}
     assert plan(grid(hidden=[[5], [6]]), steps=2, **known).programs == 1  # so it can be
 
@@ -198,7 +205,7 @@ def test_a_model_of_a_user_is_not_padded(cost):
 def test_depth_is_not_padded(cost):
     cost(compiling=1e9)
     found = plan(grid(hidden=[[5], [6], [5, 5], []]), steps=2)
-    assert sorted(group.structure.hidden for group in found.groups) == [(), (5, 5), (6,)]
+    assert sorted(group.program.structure.hidden for group in found.groups) == [(), (5, 5), (6,)]
 
 
 # Widths: what comes out
@@ -323,7 +330,8 @@ def test_own_minibatches_give_what_shared_ones_do(data, monkeypatch):
     found = []
     for small, shared in ((0.0, [True] * 3), (math.inf, [False])):
         monkeypatch.setattr(fusion, "SMALL", dict.fromkeys(NOW, small))
-        assert [group.shared for group in plan(space, data, **options).groups] == shared
+        groups = plan(space, data, **options).groups
+        assert [group.program.layout.shared for group in groups] == shared
         found.append(sweep(space, data, **options, keep=None, dropout=0.2))
     for apart, joint in zip(found[0].rows, found[1].rows, strict=True):
         assert apart.settings == joint.settings

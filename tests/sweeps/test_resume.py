@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from jaxnet.sweeps.here import Here
+from jaxnet.sweeps.local import Local
 
 from jaxnet import Network
 from jaxnet.cli import main
@@ -68,7 +68,7 @@ PLACES = {
     "before the network is saved": (keep, "save_trained", 1, False),
     "after the network is saved": (keep, "save_trained", 1, True),
     "before the stack is removed": (Checkpoint, "remove", 2, False),
-    "before the fourth chunk": (Here, "_train", 4, False),
+    "before the fourth chunk": (Local, "_train", 4, False),
     "before the tables": (RunFolder, "finish", 1, False),
 }
 
@@ -98,7 +98,7 @@ def test_interrupted_between_chunks_and_gone_on(
 
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after", "count"),
-    [(Here, "_train", 3, False, 4), (Store, "add", 1, True, 2)],
+    [(Local, "_train", 3, False, 4), (Store, "add", 1, True, 2)],
     ids=["before a chunk", "just committed"],
 )
 def test_what_finished_is_readable_after_an_interruption(
@@ -121,7 +121,7 @@ def test_the_networks_kept_are_those_of_an_uninterrupted_run(
     data, tmp_path, uninterrupted, interrupt
 ):
     out, job = tmp_path / "run", job_of()
-    with interrupt(Here, "_train", 2):
+    with interrupt(Local, "_train", 2):
         run_job(job, data, out=out)
     resumed = run_job(job, data, out=out)
     assert resumed.best.id == uninterrupted.best.id
