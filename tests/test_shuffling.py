@@ -13,9 +13,9 @@ from jaxnet import Model, configure
 from jaxnet.data import DataSet
 from jaxnet.sweeps import grid, sweep, train
 from jaxnet.training import minibatches as shuffling
-from jaxnet.training.minibatches import ROUNDS, shuffled_rows
 from jaxnet.training.layout import Layout
 from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.minibatches import ROUNDS, shuffled_rows
 from jaxnet.training.numerics import numerics
 from jaxnet.training.program import Counts, Program
 from jaxnet.training.settings import Shapes

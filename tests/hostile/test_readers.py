@@ -175,9 +175,7 @@ def test_many_numbers_on_a_line_are_no_key(tmp_path):
 
 
 def stored(path, keys, hidden, **layout):
-    return StoredStack(
-        path=path, keys=keys, hidden=hidden, layout=Layout(**layout), step=0, end=9
-    )
+    return StoredStack(path=path, keys=keys, hidden=hidden, layout=Layout(**layout), step=0, end=9)
 
 
 def test_a_stack_of_a_million_million_steps(tmp_path):

@@ -226,7 +226,7 @@ def test_the_plan_of_a_model(data, swept, real_plans):
     assert found.split_by == ["width"]
     assert all(set(group.traced) == {"learning_rate", "seed"} for group in found.groups)
     # More than the products of its two layers alone, forward and backward.
-    small, large = found.groups
+    _, large = found.groups
     each = [program_flops(g.program) / g.program.layout.size for g in found.groups]
     assert 0 < each[0] < each[1]
     assert each[1] > 4 * BATCH * 12 * 5

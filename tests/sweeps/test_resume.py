@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from jaxnet.sweeps.local import Local
 
 from jaxnet import Network
 from jaxnet.cli import main
@@ -18,6 +17,7 @@ from jaxnet.data import load
 from jaxnet.sweeps import Halving, Job, grid, keep, read_job, run_job
 from jaxnet.sweeps.checkpoint import Checkpoint
 from jaxnet.sweeps.folder import RunFolder
+from jaxnet.sweeps.local import Local
 from jaxnet.sweeps.results import network_file
 from jaxnet.sweeps.store import Store
 

@@ -5,13 +5,13 @@ import hashlib
 import json
 
 import pytest
-from jaxnet.sweeps.local import Local
 
 from jaxnet.cli import main
 from jaxnet.errors import RunFolderError
 from jaxnet.report import available
 from jaxnet.report.recorded import read_run
 from jaxnet.sweeps import grid, log_uniform, random_draws, search, sweep
+from jaxnet.sweeps.local import Local
 from jaxnet.sweeps.run import kept_network
 
 RUN = {"steps": 6, "batch_size": 10, "hidden": []}
