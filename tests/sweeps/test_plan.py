@@ -137,6 +137,10 @@ def test_every_plan(all_settings, memory, compiling, small):
             assert group.waste == pytest.approx(1 - needed / each)
         else:
             assert program_flops(group.program) == size * flops_of(structure)
+            needed = sum(flops_of(configurations[i].structure) for i in members)
+            waste = 1 - needed / (len(members) * flops_of(structure))
+            assert group.waste == pytest.approx(waste, abs=1e-12)
+            assert layout.padded or group.waste == 0.0
         # Filled slots included.
         assert group.flops_per_step == len(group.chunks) * program_flops(group.program)
 
@@ -157,22 +161,10 @@ def test_every_plan(all_settings, memory, compiling, small):
     assert found.programs == len(programs)
     assert found.flops == pytest.approx(work, rel=1e-12)
 
-    for (structure, padded, blocks, _), members in together.items():
+    for (structure, padded, _, _), members in together.items():
         widths = [configurations[i].structure.hidden for i in members]
         assert structure.hidden == tuple(map(max, zip(*widths, strict=True)))
         assert padded == (len(set(widths)) > 1)
-        if blocks:
-            continue
-        needed = sum(flops_of(configurations[i].structure) for i in members)
-        waste = 1 - needed / (len(members) * flops_of(structure))
-        shares = [
-            group.waste
-            for group in found.groups
-            if (group.program.structure, group.program.layout.padded) == (structure, padded)
-            and not group.program.layout.blocks
-        ]
-        assert min(abs(share - waste) for share in shares) < 1e-12
-        assert padded or shares == [0.0] * len(shares)
 
     # Data are preprocessed once for each method.
     methods = [method_of(group.program.structure) for group in found.groups]
