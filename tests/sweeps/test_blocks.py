@@ -161,8 +161,8 @@ def test_blocks_find_what_networks_do(data, choose, short, case):
     found, expected = both(SPACE, data, choose, **case)
     compare(found, expected, data)
     assert found.best.id == expected.best.id
-    # They differ: in their histories, for the last hinge loss is exactly 0 of every network that has
-    # come to separate its minibatch by the margin.
+    # They differ. Their last losses need not: a hinge loss is exactly 0 once a network separates
+    # its minibatch by the margin.
     assert len({row.outcome.history.loss.tobytes() for row in found.rows}) == len(SPACE)
 
 
