@@ -27,9 +27,8 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 def pytest_sessionstart():
     """Divide no sweep among devices by itself: tests count programs and places."""
-    from jaxnet.sweeps import fusion  # not before annotations are checked, see addopts
 
-    fusion.CPU_SPLIT_MAX_FLOPS = 0.0
+    rates.CPU_SPLIT_MAX_FLOPS = 0.0
 
 
 @pytest.fixture(autouse=True)

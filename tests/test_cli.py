@@ -11,13 +11,14 @@ import time
 
 import numpy as np
 import pytest
-from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
 from jaxnet.cli.parser import TRAIN_OPTIONS, main
 from jaxnet.data import load
 from jaxnet.sweeps.machine.cost import network_bytes
-from jaxnet.training.settings import configure
+from jaxnet.sweeps.run.local_executor import Local
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes, configure
 
 TOML = """
 steps = 12
@@ -117,7 +118,8 @@ def test_a_plan_is_printed_and_nothing_trained(job, tmp_path, capsys):
 
 
 def test_memory_cuts_a_sweep_into_chunks_with_the_same_table(job, tmp_path, capsys):
-    each = network_bytes(configure(hidden=4, batch_size=20).structure, 784, 10)
+    structure = configure(hidden=4, batch_size=20).structure
+    each = network_bytes(Program(structure, Shapes((784,), 10)))
     # That is an estimate from above; the compiler, asked where memory is short, says less.
     memory = ["--memory", f"{0.4 * each}"]
     assert main(["sweep", job, "--plan", *memory]) == 0
@@ -352,7 +354,7 @@ def test_usage_errors_exit_with_2(capsys, arguments):
 
 
 def interrupted_after(monkeypatch, calls):
-    real, seen = Here._train, []
+    real, seen = Local._train, []
 
     def interrupted(*arguments):
         seen.append(1)
@@ -360,7 +362,7 @@ def interrupted_after(monkeypatch, calls):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(Here, "_train", interrupted)
+    monkeypatch.setattr(Local, "_train", interrupted)
 
 
 # Two groups, and so two chunks.

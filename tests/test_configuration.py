@@ -64,19 +64,17 @@ def with_user(name):
 
 def test_the_defaults_are_a_plain_net():
     configuration = configure()
-    assert configuration == Configuration(
-        Structure(),
-        {
-            "learning_rate": 1e-3,
-            "l2": 0.0,
-            "init_scale": 1.0,
-            "dropout": 0.0,
-            "label_smoothing": 0.0,
-            "clip_norm": 0.0,
-            "warmup_steps": 0.0,
-        },
-        0,
-    )
+    numbers = {
+        "learning_rate": 1e-3,
+        "l2": 0.0,
+        "init_scale": 1.0,
+        "dropout": 0.0,
+        "label_smoothing": 0.0,
+        "clip_norm": 0.0,
+        "warmup_steps": 0.0,
+    }
+    structure = Structure(hyperparameter_names=tuple(numbers))
+    assert configuration == Configuration(structure, numbers, 0)
     assert configuration.to_dict() == {
         "hidden": (100,),
         "activation": "relu",

@@ -14,7 +14,9 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.models import inception_resnet
 from jaxnet.sweeps.machine.cost import estimated_bytes, step_flops
 from jaxnet.training.layout import over_networks
-from jaxnet.training.settings import configure
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Shapes, configure
 from jaxnet.training.step import DeviceData
 
 CLASSES = 3
@@ -148,9 +150,9 @@ def test_its_network_is_read_back_and_predicts_alike(result, data):
 
 def _advanced(structure, learning_rates, steps=2):
     rng = np.random.default_rng(3)
-    program = make_train(structure, (8, 8, 1), CLASSES)
-    numbers = {name: jnp.full(len(learning_rates), value) for name, value in NUMBERS.items()}
-    numbers["learning_rate"] = jnp.asarray(learning_rates)
+    program = Program(structure, Shapes((8, 8, 1), CLASSES))
+    values = {name: jnp.full(len(learning_rates), value) for name, value in NUMBERS.items()}
+    given = Hyperparameters({**values, "learning_rate": jnp.asarray(learning_rates)})
     data = DeviceData(
         jnp.asarray(rng.integers(0, 255, (20, 64)), "uint8"),
         jnp.asarray(rng.integers(0, CLASSES, 20), "int32"),
@@ -158,9 +160,8 @@ def _advanced(structure, learning_rates, steps=2):
         jnp.full(64, 0.01),
     )
     seed = jnp.uint32(0)
-    state = program.init(numbers, seed)
-    counts = jnp.int32(20), jnp.int32(steps), jnp.int32(steps)
-    state, metrics = program.advance(state, numbers, seed, data, *counts)
+    state = program.init(given, seed)
+    state, metrics = program.advance(state, given, seed, data, Counts.of(20, steps, steps))
     return jax.device_get(state.members.params), np.asarray(metrics.loss)[:steps]
 
 
@@ -191,7 +192,8 @@ def test_in_turn_is_side_by_side():
 
 def test_the_plan_knows_the_work():
     one = configure(**{**NET, "batch_size": 8})
-    flops = step_flops(one.structure, tuple(one.numbers), (28, 28, 1), 10)
+    shapes = Shapes((28, 28, 1), 10)
+    flops = step_flops(one.structure, shapes)
     # 2 a product, thrice but for the first layer's input: by hand from the widths.
     first, second = 784 * 9 * 64, 784 * 9 * 64 * 64
     module = 196 * 64 * (32 + 64 + 64 + 16) + 196 * 64 * 64 * (9 + 25)
@@ -200,8 +202,8 @@ def test_the_plan_knows_the_work():
     products = 8 * (4 * first + 6 * (second + module) + 4 * 784 * 64)
     # The compiler leaves out products with the border, and adds sums, maxima and updates.
     assert 0.9 * products < flops < 1.1 * products
-    few = estimated_bytes(one.structure, (28, 28, 1), 10)
-    more = estimated_bytes(configure(**{**NET, "batch_size": 400}).structure, (28, 28, 1), 10)
+    many = configure(**{**NET, "batch_size": 400})
+    few, more = (estimated_bytes(Program(c.structure, shapes)) for c in (one, many))
     assert 12 * few < more < 20 * few  # 25 images of an evaluation, 400 of a batch
 
 

@@ -13,8 +13,12 @@ from jaxnet import Model, configure
 from jaxnet.data import DataSet
 from jaxnet.sweeps import grid
 from jaxnet.training import minibatches as shuffling
+from jaxnet.training.layout import Layout
+from jaxnet.training.learner import Hyperparameters
 from jaxnet.training.minibatches import ROUNDS, shuffled_rows
 from jaxnet.training.numerics import numerics
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Shapes
 from jaxnet.training.step import DeviceData
 from jaxnet.verbs import sweep, train
 
@@ -330,20 +334,20 @@ FLAGS = DeviceData(  # image i has its one bright pixel at i
 )
 
 
-def counts(seeds, ends, *, batch_size=5, shared=False, examples=IMAGES, devices=(), **settings):
+def counts(seeds, ends, *, batch_size=5, shared=False, examples=IMAGES, devices=1, **settings):
     """Train networks of these seeds; return their counts at each end [ends, K, IMAGES]."""
     settings = {"sampling": "shuffled", "learning_rate": 1.0, "model": COUNTING, **settings}
     configuration = configure(batch_size=batch_size, preprocessing="none", **settings)
-    program = make_train(configuration.structure, (IMAGES, 1, 1), 2, shared=shared, devices=devices)
-    networks, found = len(seeds), []
+    layout = Layout(size=len(seeds), shared=shared, devices=devices)
+    program = Program(configuration.structure, Shapes((IMAGES, 1, 1), 2), layout)
+    found = []
     with numerics("float32"):
-        numbers = {n: jnp.full(networks, v) for n, v in configuration.numbers.items()}
+        given = Hyperparameters.of([configuration] * len(seeds))
         seed = jnp.uint32(seeds[0]) if shared else jnp.asarray(seeds, jnp.uint32)
-        state = program.init(numbers, seed)
+        state = program.init(given, seed)
         for begin, end in itertools.pairwise([0, *ends]):
-            state, _ = program.advance(
-                state, numbers, seed, FLAGS, *map(jnp.int32, (examples, end - begin, ends[-1]))
-            )
+            steps = Counts.of(examples, end - begin, ends[-1])
+            state, _ = program.advance(state, given, seed, FLAGS, steps)
             found.append(np.asarray(state.members.params["count"]))
     return np.stack(found)
 
@@ -389,15 +393,12 @@ def test_networks_share_minibatches_or_have_their_own():
 def test_devices_change_nothing():
     if len(jax.local_devices()) < 2:
         pytest.skip("JAX was used before it was asked for several CPU devices")
-    devices = tuple(jax.local_devices()[:2])
-    np.testing.assert_array_equal(
-        counts([4, 9, 4, 2], [7], devices=devices), counts([4, 9, 4, 2], [7])
-    )
+    np.testing.assert_array_equal(counts([4, 9, 4, 2], [7], devices=2), counts([4, 9, 4, 2], [7]))
 
 
 def test_only_training_is_compiled_for_it():
     one, other = (
-        make_train(configure(hidden=[3], sampling=sampling).structure, (12,), 3)
+        Program(configure(hidden=[3], sampling=sampling).structure, Shapes((12,), 3))
         for sampling in ("shuffled", "with_replacement")
     )
     assert one.init is other.init
@@ -420,11 +421,11 @@ def test_networks_of_ours_are_traced_with_it(architecture):
     configuration = configure(architecture=architecture, sampling="shuffled", batch_size=4)
     data = DeviceData(jnp.zeros((9, 64)), jnp.zeros(9, jnp.int32), None, None)
     shape = (64,) if architecture == "fully_connected" else (8, 8, 1)
-    program = make_train(configuration.structure, shape, 3)
+    program = Program(configuration.structure, Shapes(shape, 3))
     with numerics("float32"):
-        numbers = {n: jnp.full(2, v) for n, v in configuration.numbers.items()}
-        state = jax.eval_shape(program.init, numbers, jnp.uint32(0))
-        arguments = state, numbers, jnp.uint32(0), data, *map(jnp.int32, (9, 1, 1))
+        given = Hyperparameters.of([configuration] * 2)
+        state = jax.eval_shape(program.init, given, jnp.uint32(0))
+        arguments = state, given, jnp.uint32(0), data, Counts.of(9, 1, 1)
         after, _ = jax.eval_shape(program.advance, *arguments)
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 

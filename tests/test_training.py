@@ -10,16 +10,14 @@ import pytest
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.training.layout import config_axes, take_member
+from jaxnet.training.learner import Hyperparameters
 from jaxnet.training.numerics import numerics, parameter_dtype
-from jaxnet.training.program import (
-    MOST_STEPS,
-    DeviceData,
-    check_optimizer,
-    make_train,
-)
-from jaxnet.training.settings import configure
+from jaxnet.training.program import MOST_STEPS, Counts, Program
+from jaxnet.training.settings import Shapes, configure
+from jaxnet.training.step import DeviceData, check_optimizer
 
 FEATURES, CLASSES, EXAMPLES = 12, 3, 90
+SHAPES = Shapes((FEATURES,), CLASSES)
 
 
 @functools.cache
@@ -40,20 +38,16 @@ def run(configurations, steps, *, cuts=(), examples=EXAMPLES):
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
         data = DeviceData(*map(jnp.asarray, toy_data(np.dtype(dtype).type)))
-        program = make_train(structure, (FEATURES,), CLASSES)
-        numbers = {
-            name: jnp.asarray([c.numbers[name] for c in configurations], dtype)
-            for name in configurations[0].numbers
-        }
-        state, losses = program.init(numbers, seed), []
+        program = Program(structure, SHAPES)
+        given = Hyperparameters.of(configurations)
+        state, losses = program.init(given, seed), []
         start = jax.device_get(state)
         for begin, end in zip([0, *cuts], [*cuts, steps], strict=True):
             count = end - begin
-            state, metrics = program.advance(
-                state, numbers, seed, data, jnp.int32(examples), jnp.int32(count), jnp.int32(steps)
-            )
+            counts = Counts.of(examples, count, steps)
+            state, metrics = program.advance(state, given, seed, data, counts)
             losses.append(np.asarray(metrics.loss)[:count])
-        correct, finite = program.evaluate(state, numbers, data, jnp.int32(0), jnp.int32(examples))
+        correct, finite = program.evaluate(state, given, data, jnp.int32(0), jnp.int32(examples))
         return start, jax.device_get(state), np.concatenate(losses), (correct, finite)
 
 
@@ -143,9 +137,9 @@ def test_cutting_a_run_into_calls_changes_no_bit(extra):
         configure(hidden=[8, 4], batch_size=16, learning_rate=rate, **extra) for rate in (0.1, 0.01)
     ]
     _, whole, losses, _ = run(configurations, 25)
-    _, pieces, cut_losses, _ = run(configurations, 25, cuts=(1, 2, 13))
+    _, parts, cut_losses, _ = run(configurations, 25, cuts=(1, 2, 13))
     np.testing.assert_array_equal(losses, cut_losses)
-    jax.tree.map(np.testing.assert_array_equal, whole, pieces)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
 
 
 def test_a_member_equals_its_solo_run():
@@ -330,7 +324,7 @@ def test_golden_run():
 def test_an_optimizer_that_cannot_be_is_refused_before_compiling(optimizer):
     structure = configure(hidden=[4], optimizer=optimizer).structure
     with pytest.raises(ConfigurationError, match="should take \\(learning_rate, numbers\\)"):
-        check_optimizer(structure, ["learning_rate", "init_scale"], (FEATURES,), CLASSES)
+        check_optimizer(structure, SHAPES)
 
 
 def test_an_optimizer_may_know_the_layers_by_name():
@@ -342,5 +336,5 @@ def test_an_optimizer_may_know_the_layers_by_name():
         return optax.multi_transform(rules, label)
 
     configuration = configure(hidden=[4], optimizer=slow_head, batch_size=16, l2=0.1)
-    check_optimizer(configuration.structure, list(configuration.numbers), (FEATURES,), CLASSES)
+    check_optimizer(configuration.structure, SHAPES)
     assert np.isfinite(run([configuration], 3)[2]).all()

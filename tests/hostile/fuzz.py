@@ -35,7 +35,8 @@ from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.report.content import content
-from jaxnet.sweeps.folder.folder import RunFolder, checkpoint, read_config
+from jaxnet.sweeps.folder import checkpoint
+from jaxnet.sweeps.folder.folder import RunFolder, read_config
 from jaxnet.sweeps.folder.network_file import load_saved, saved_step
 from jaxnet.sweeps.folder.recorded import read_run
 from jaxnet.sweeps.folder.store import Store, read_store
@@ -43,7 +44,7 @@ from jaxnet.sweeps.plan.plan_job import plan_job
 from jaxnet.sweeps.results.judged import Judged
 from jaxnet.sweeps.results.layer_history import LayerHistory
 from jaxnet.sweeps.run.checks import check_job
-from jaxnet.sweeps.run.run import Run, kept_network
+from jaxnet.sweeps.run.run import Resources, Run, kept_network
 from jaxnet.sweeps.space.job import Job, job_from_dict, read_job
 from jaxnet.training.network import CustomNetwork, Network
 
@@ -251,10 +252,10 @@ def subjects(files: Files):
     for name in fashion_mnist.FILES:
         (fashion_folder / name).write_bytes(images if "images" in name else labels)
 
-    run = Run(files.cut_job, files.data, RunFolder(files.cut), None, None, 1, "mean", None)
+    run = Run(files.cut_job, files.data, Resources(), RunFolder(files.cut))
 
     def go_on(folder):
-        for kept in list(checkpoint.find_kept(folder)):
+        for kept in list(checkpoint.find_stacks(folder)):
             checkpoint.restore(kept, run._restored)
         (stack,) = files.cut.glob(checkpoint.PATTERN)
         shutil.copy(stack, folder / stack.name)
@@ -266,8 +267,8 @@ def subjects(files: Files):
         for c, name in zip(files.job.configurations(), names_of(files.job), strict=True)
         if name == kept.stem
     )
-    single_run = Run(files.job, files.data, RunFolder(files.swept), None, None, 1, "mean", None)
-    prepared = single_run.data_for(configuration.structure)
+    single_run = Run(files.job, files.data, Resources(), RunFolder(files.swept))
+    prepared = single_run.prepared.on(configuration.structure)
 
     def resume(path):
         saved_step(path)

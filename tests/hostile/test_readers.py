@@ -28,10 +28,11 @@ from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.data.pickled import read_pickle
 from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
-from jaxnet.sweeps.folder.checkpoint import Kept
+from jaxnet.sweeps.folder.checkpoint import StoredStack
 from jaxnet.sweeps.folder.store import Store, read_store
-from jaxnet.sweeps.run.run import Run
+from jaxnet.sweeps.run.run import Resources, Run
 from jaxnet.sweeps.space.job import Job, read_job
+from jaxnet.training.layout import Layout
 from jaxnet.training.network import Network
 
 FUZZ = Path(__file__).with_name("fuzz.py")
@@ -173,12 +174,16 @@ def test_many_numbers_on_a_line_are_no_key(tmp_path):
     assert read_job(tmp_path / "job.toml").space.count == 299
 
 
+def stored(path, keys, hidden, **layout):
+    return StoredStack(path=path, keys=keys, hidden=hidden, layout=Layout(**layout), step=0, end=9)
+
+
 def test_a_stack_of_a_million_million_steps(tmp_path):
     """Of a span of steps arrays are made, and 8 bytes can say any."""
     data = jaxnet.data.load("fashion-mnist-mini")
     job = Job(jaxnet.grid(l2=[0.0]), steps=9, settings={"hidden": (2,)}, train=50, validation=20)
-    run = Run(job, data, None, None, None, 1, "mean", None)
-    kept = Kept(tmp_path / "none", run.keys, (2,), False, 0, True, 1, devices=1, step=0, end=9)
+    run = Run(job, data, Resources())
+    kept = stored(tmp_path / "none", run.keys, (2,))
     for span in ([0, 10**12], [-(10**12), 9], [9, 0]):
         with pytest.raises(ValueError, match="a span of steps"):
             run._restored(kept, {"span": np.array(span), "columns": np.array([0])})
@@ -198,13 +203,13 @@ def test_an_archive_whose_header_is_longer_than_any_file(tmp_path):
 
 def test_a_stack_on_no_device(tmp_path):
     with pytest.raises(ValueError, match="a stack of no width"):
-        Kept(tmp_path, ["a"], (2,), False, 0, True, 1, devices=0, step=0, end=9).check()
+        stored(tmp_path, ["a"], (2,), devices=0).check()
 
 
-def test_a_stack_of_a_million_million_pieces(tmp_path):
-    with pytest.raises(ValueError, match="a stack of 1000000000000 pieces"):
-        Kept(tmp_path, ["a"], (200,), True, 10**12, True, 4, devices=1, step=0, end=9).check()
-    Kept(tmp_path, ["a"], (200,), True, 28, True, 4, devices=1, step=0, end=9).check()
+def test_a_stack_of_a_million_million_blocks(tmp_path):
+    with pytest.raises(ValueError, match="a stack of 1000000000000 blocks"):
+        stored(tmp_path, ["a"], (200,), size=4, padded=True, blocks=10**12).check()
+    stored(tmp_path, ["a"], (200,), size=4, padded=True, blocks=28).check()
 
 
 def test_axes_that_multiply_to_a_million_million(tmp_path):

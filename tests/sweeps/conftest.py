@@ -12,11 +12,14 @@ import pytest
 
 from jaxnet import configure
 from jaxnet.data import DataSet
-from jaxnet.sweeps.folder.folder import checkpoint
+from jaxnet.sweeps.folder import checkpoint
+from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import network_bytes
-from jaxnet.sweeps.plan.plan import grouping as fusion, plan_job as planning
+from jaxnet.sweeps.plan import plan_job as planning
 from jaxnet.sweeps.train import stack
 from jaxnet.sweeps.train.stack import Stack
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes
 
 plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
 
@@ -95,16 +98,11 @@ def memory_for(monkeypatch):
 
     def set_memory(networks, structure=None, features=12, classes=3):
         structure = structure or configure(hidden=[5], batch_size=10).structure
-        each = float(network_bytes(structure, features, classes))
+        each = float(network_bytes(Program(structure, Shapes((features,), classes))))
         monkeypatch.setattr(planning, "memory_budget", lambda: (networks + 0.5) * each)
         # Not what the compiler says of it, which differs between versions.
         monkeypatch.setattr(
-            plan_module,
-            "compiled_bytes",
-            lambda structure, numbers, shape, count, shared: (
-                0,
-                network_bytes(structure, features, count),
-            ),
+            plan_module, "compiled_bytes", lambda program: (0, network_bytes(program))
         )
 
     return set_memory
@@ -113,8 +111,8 @@ def memory_for(monkeypatch):
 @pytest.fixture
 def small_programs(monkeypatch):
     """A smaller program is always worth compiling: a stack shrinks as soon as half of it ended."""
-    monkeypatch.setitem(fusion.NOMINAL, "cpu", (2e11, 0.0, 0.0))
-    monkeypatch.setitem(fusion.NOMINAL, "gpu", (2e11, 0.0, 0.0))
+    monkeypatch.setitem(rates.NOMINAL, "cpu", (2e11, 0.0, 0.0))
+    monkeypatch.setitem(rates.NOMINAL, "gpu", (2e11, 0.0, 0.0))
 
 
 @dataclasses.dataclass

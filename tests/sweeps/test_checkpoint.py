@@ -13,10 +13,12 @@ from safetensors.numpy import load_file, save_file
 
 from jaxnet import configure
 from jaxnet.errors import RunFolderError
-from jaxnet.sweeps.folder.checkpoint import Checkpoint, find_kept, restore
-from jaxnet.sweeps.folder.folder import checkpoint as checkpoint_module
-from jaxnet.sweeps.train.prepared import prepare
+from jaxnet.sweeps.folder import checkpoint as checkpoint_module
+from jaxnet.sweeps.folder.checkpoint import Checkpoint, find_stacks, restore
+from jaxnet.sweeps.train.prepared import prepare, shapes_of
 from jaxnet.sweeps.train.stack import Schedule, Stack
+from jaxnet.training.layout import Layout
+from jaxnet.training.program import Program
 
 STEPS = 12
 SCHEDULE = Schedule(STEPS, (3, 6, 9, 12), 1)
@@ -30,12 +32,17 @@ KEYS = ["a", "b", "c"]
 
 @pytest.fixture(scope="module")
 def prepared(data):
-    return prepare(data.split(40), MEMBERS[0].structure, data.input_shape, 3)
+    return prepare(data.split(40), MEMBERS[0].structure, shapes_of(data))
 
 
-def start(prepared, members=MEMBERS, size=4, **settings):
-    given = {"size": size, "shared": True, "until": STEPS, **settings}
-    return Stack.start(members[0].structure, members, prepared, SCHEDULE, **given)
+def start(prepared, members=MEMBERS, size=4):
+    program = Program(members[0].structure, prepared.shapes, Layout(size=size))
+    return Stack.start(program, members, prepared, SCHEDULE, until=STEPS)
+
+
+def train(stack):
+    for _ in stack.train():
+        pass
 
 
 @pytest.fixture
@@ -45,21 +52,12 @@ def stack(prepared):
 
 
 def stopped_at(stack, step):
-    """Train to a step: Ctrl-C after it."""
-
-    def on_steps(count, networks):
-        if stack.step >= step:
-            raise KeyboardInterrupt
-
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        patch.setattr("jaxnet.sweeps.train.stack.MOST_STEPS", 1, raising=False)
-        patch.setattr("jaxnet.sweeps.train.stack.SECONDS_PER_CALL", 1e-9, raising=False)
-        with contextlib.suppress(ImportError):
-            patch.setattr("jaxnet.sweeps.train.pace.SECONDS_PER_CALL", 1e-9, raising=False)
-        stack.train(on_steps)
+    """Train to a step: leave the loop at the first safe point after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxnet.sweeps.train.stack.SECONDS_PER_CALL", 1e-9)
+        for _ in stack.train():
+            if stack.step >= step:
+                break
     assert step <= stack.step < STEPS
     return stack
 
@@ -67,22 +65,14 @@ def stopped_at(stack, step):
 def make(prepared):
     def make(kept, tensors):
         assert kept.keys == KEYS
-        structure = MEMBERS[0].structure
-        return Stack.restored(
-            structure,
-            MEMBERS,
-            prepared,
-            SCHEDULE,
-            shared=kept.shared,
-            size=kept.size,
-            tensors=tensors,
-        )
+        program = kept.program(MEMBERS[0].structure, prepared.shapes)
+        return Stack.restored(program, MEMBERS, prepared, SCHEDULE, tensors=tensors)
 
     return make
 
 
 def only(folder):
-    (kept,) = find_kept(folder)
+    (kept,) = find_stacks(folder)
     return kept
 
 
@@ -105,7 +95,7 @@ def checkpoint(tmp_path, monkeypatch):
 def test_a_stack_comes_back_bit_by_bit(checkpoint, stack, prepared):
     checkpoint.save(stack)
     kept = only(checkpoint.path.parent)
-    assert (kept.keys, kept.hidden, kept.padded, kept.shared) == (KEYS, (5,), False, True)
+    assert (kept.keys, kept.hidden, kept.layout) == (KEYS, (5,), Layout(size=4))
     assert (kept.step, kept.end, kept.in_flight) == (stack.step, STEPS, True)
     restored = restore(kept, make(prepared))
     assert_same(restored, stack)
@@ -115,10 +105,10 @@ def test_a_stack_comes_back_bit_by_bit(checkpoint, stack, prepared):
 def test_a_stack_that_came_back_trains_on_as_if_nothing_had_been(checkpoint, stack, prepared, said):
     """To the last bit, also of what had happened before."""
     straight = start(prepared)
-    straight.train()
+    train(straight)
     checkpoint.save(stack)
     restored = restore(only(checkpoint.path.parent), make(prepared))
-    restored.train()
+    train(restored)
     assert [said(one) for one in restored.outcomes()] == [said(one) for one in straight.outcomes()]
     assert [one.kind for one in restored.outcomes()] == ["ok", "diverged", "ok"]
     for k in (0, 2):
@@ -129,15 +119,15 @@ def test_a_stack_that_came_back_trains_on_as_if_nothing_had_been(checkpoint, sta
 def test_float64_comes_back_as_float64(data, tmp_path):
     settings = {"hidden": [5], "batch_size": 10, "precision": "float64"}
     members = [configure(learning_rate=rate, **settings) for rate in (0.1, 0.01)]
-    prepared = prepare(data.split(40), members[0].structure, data.input_shape, 3)
+    prepared = prepare(data.split(40), members[0].structure, shapes_of(data))
     stack = stopped_at(start(prepared, members, size=2), 5)
     Checkpoint(tmp_path, KEYS[:2]).save(stack, now=True)
     kept = only(tmp_path)
+    program = kept.program(members[0].structure, prepared.shapes)
+    assert program.layout == Layout(size=2)
     restored = restore(
         kept,
-        lambda kept, tensors: Stack.restored(
-            members[0].structure, members, prepared, SCHEDULE, shared=True, size=2, tensors=tensors
-        ),
+        lambda kept, tensors: Stack.restored(program, members, prepared, SCHEDULE, tensors=tensors),
     )
     assert restored.state.members.params["affine_1"]["w"].dtype == np.float64
     assert_same(restored, stack)
@@ -162,7 +152,7 @@ def test_an_array_is_stored_by_its_axes_and_not_as_it_lies_in_memory(checkpoint,
 
 
 def test_nothing_stored_nothing_found(checkpoint):
-    assert list(find_kept(checkpoint.path.parent)) == []
+    assert list(find_stacks(checkpoint.path.parent)) == []
 
 
 def test_the_later_stack_replaces_the_earlier(checkpoint, prepared):
@@ -177,7 +167,7 @@ def test_the_later_stack_replaces_the_earlier(checkpoint, prepared):
 def test_stacks_of_other_configurations_are_other_files(tmp_path, stack):
     for keys in (["a", "b", "c"], ["a", "b"], ["c", "b", "a"]):
         Checkpoint(tmp_path, keys).save(stack, now=True)
-    assert sorted(kept.keys for kept in find_kept(tmp_path)) == [
+    assert sorted(kept.keys for kept in find_stacks(tmp_path)) == [
         ["a", "b"],
         ["a", "b", "c"],
         ["c", "b", "a"],
@@ -273,7 +263,7 @@ def test_a_stack_of_configurations_that_nobody_knows_is_removed(checkpoint, stac
 def test_a_stack_of_another_version_is_removed(checkpoint, stack, change):
     tensors, about = stored(checkpoint, stack)
     save_file(tensors, checkpoint.path, change(json.loads(about["jaxnet stack"])))
-    assert list(find_kept(checkpoint.path.parent)) == []
+    assert list(find_stacks(checkpoint.path.parent)) == []
     assert os.listdir(checkpoint.path.parent) == []
 
 
@@ -282,7 +272,7 @@ def test_a_stack_of_another_version_is_removed(checkpoint, stack, change):
 )
 def test_a_file_that_is_no_safetensors_is_removed(checkpoint, content):
     checkpoint.path.write_bytes(content)
-    assert list(find_kept(checkpoint.path.parent)) == []
+    assert list(find_stacks(checkpoint.path.parent)) == []
     assert not checkpoint.path.exists()
 
 
@@ -291,7 +281,7 @@ def test_a_truncated_file_is_removed(checkpoint, stack, prepared, share):
     checkpoint.save(stack)
     whole = checkpoint.path.read_bytes()
     checkpoint.path.write_bytes(whole[: int(len(whole) * share)])
-    assert list(find_kept(checkpoint.path.parent)) == []
+    assert list(find_stacks(checkpoint.path.parent)) == []
     assert not checkpoint.path.exists()
     # The same between the two looks at the file.
     checkpoint.save(stack)
@@ -304,7 +294,7 @@ def test_a_truncated_file_is_removed(checkpoint, stack, prepared, share):
 def test_other_files_of_the_folder_are_left_alone(checkpoint):
     for name in ("best.safetensors", "stack.txt", "stack-1.safetensors.partial"):
         (checkpoint.path.parent / name).write_bytes(b"mine")
-    assert list(find_kept(checkpoint.path.parent)) == []
+    assert list(find_stacks(checkpoint.path.parent)) == []
     assert len(os.listdir(checkpoint.path.parent)) == 3
 
 

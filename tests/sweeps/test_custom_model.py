@@ -12,6 +12,7 @@ from jaxnet import CustomNetwork, Model, fully_connected
 from jaxnet.data import load
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, grid
+from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import plan, sweep
 
@@ -226,12 +227,15 @@ def test_the_plan_of_a_model(data, swept, real_plans):
     assert found.split_by == ["width"]
     assert all(set(group.traced) == {"learning_rate", "seed"} for group in found.groups)
     # More than the products of its two layers alone, forward and backward.
-    small, large = found.groups
-    assert 0 < small.flops_per_step < large.flops_per_step
-    assert large.flops_per_step > 4 * BATCH * 12 * 5
+    _, large = found.groups
+    each = [program_flops(g.program) / g.program.layout.size for g in found.groups]
+    assert 0 < each[0] < each[1]
+    assert each[1] > 4 * BATCH * 12 * 5
+    for group, own in zip(found.groups, each, strict=True):
+        assert group.flops_per_step == len(group.chunks) * group.program.layout.size * own
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0), width=5)))
     assert large.bytes_per_network > 4 * parameters
-    assert not any(group.structure.padded for group in found.groups)
+    assert not any(group.program.layout.padded for group in found.groups)
     assert "width" in str(found)
 
 

@@ -13,15 +13,15 @@ import pytest
 from jaxnet import ConfigurationError, configure
 from jaxnet.data import DataSet
 from jaxnet.sweeps import grid
-from jaxnet.sweeps.folder.checkpoint import find_kept
-from jaxnet.sweeps.machine.devices import fill, find_devices
-from jaxnet.sweeps.plan.plan import grouping as fusion
+from jaxnet.sweeps.folder.checkpoint import find_stacks
+from jaxnet.sweeps.machine import rates
+from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.results.record import evaluation_steps
-from jaxnet.sweeps.train.prepared import prepare
+from jaxnet.sweeps.train.prepared import prepare, shapes_of
 from jaxnet.sweeps.train.stack import Stack
 from jaxnet.sweeps.train.timetable import Schedule
-from jaxnet.training.layout import over_devices, place
-from jaxnet.training.program import make_train
+from jaxnet.training.layout import Layout, over_devices, put_on
+from jaxnet.training.program import Counts, Program
 from jaxnet.verbs import plan, sweep
 
 STEPS = 30
@@ -185,8 +185,8 @@ def test_what_has_ended_leaves_in_step(data, small_programs, trained, monkeypatc
     rates = [1e-1, 1e9, 1e9, 1e9, 1e9, 1e-2]
     seen, real = [], Stack._compact
 
-    def compact(self, rows):
-        shrunk = real(self, rows)
+    def compact(self):
+        shrunk = real(self)
         seen.append((len(self.columns), shrunk))
         return shrunk
 
@@ -210,8 +210,8 @@ def test_a_run_goes_on_with_other_devices(
     """Interrupted on two devices, ended on as many, on one, or on three that do not divide it."""
     with interrupt(Stack, "_advance", 4):
         table(data, 2, out=tmp_path / "run")
-    (kept,) = find_kept(tmp_path / "run")
-    assert (kept.size, kept.devices) == (6, 2)
+    (kept,) = find_stacks(tmp_path / "run")
+    assert (kept.layout.size, kept.layout.devices) == (6, 2)
     assert 0 < kept.step < STEPS
     done = table(data, then, out=tmp_path / "run")
     for one, other in zip(alone.rows, done.rows, strict=True):
@@ -230,29 +230,27 @@ def test_a_run_that_goes_on_with_the_same_devices_has_the_same_bits(
 def test_no_device_waits_for_another(data, shared):
     """The compiled training and evaluation hold no collective operation."""
     configuration = configure(hidden=[5], batch_size=10)
-    devices = find_devices(2)
-    prepared = prepare(data.split(40), configuration.structure, data.input_shape, 3).on(devices)
+    prepared = prepare(data.split(40), configuration.structure, shapes_of(data)).on(2)
+    layout = Layout(size=4, shared=shared, devices=2)
+    program = Program(configuration.structure, prepared.shapes, layout)
     stack = Stack.start(
-        configuration.structure,
+        program,
         [dataclasses.replace(configuration, seed=i * (not shared)) for i in range(4)],
         prepared,
         Schedule(8, tuple(evaluation_steps(8, 2)), 1),
-        size=4,
-        shared=shared,
         until=8,
     )
-    given = stack.state, stack._numbers, stack._seed, prepared.device
+    given = stack.state, stack._hyperparameters, stack._seed, prepared.device
     ends = jnp.int32(0), jnp.int32(9)
-    program = make_train(configuration.structure, (12,), 3, shared=shared, devices=devices)
     texts = [
-        program.advance.lower(*given, *ends, jnp.int32(8)).compile().as_text(),
+        program.advance.lower(*given, Counts.of(0, 9, 8)).compile().as_text(),
         program.evaluate.lower(given[0], given[1], given[3], *ends).compile().as_text(),
     ]
     for text in texts:
         assert "num_partitions=2" in text
         assert not any(name in text for name in COLLECTIVES)
     # A sum over the networks of all devices would be seen.
-    total = jax.jit(over_devices(lambda x: jax.lax.psum(x.sum(), "config"), devices, (0,), None))
+    total = jax.jit(over_devices(lambda x: jax.lax.psum(x.sum(), "config"), 2, (0,), None))
     assert any(name in total.lower(jnp.ones(4)).compile().as_text() for name in COLLECTIVES)
 
 
@@ -260,12 +258,12 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "
 
 
 def test_arrays_are_divided_along_the_axis_that_is_named():
-    devices, x = find_devices(2), np.arange(24.0).reshape(3, 4, 2)
-    first, whole = place({"x": x, "y": x}, devices, {"x": 1, "y": None}).values()
+    x = np.arange(24.0).reshape(3, 4, 2)
+    first, whole = put_on(2, {"x": x, "y": x}, {"x": 1, "y": None}).values()
     assert [shard.data.shape for shard in first.addressable_shards] == [(3, 2, 2)] * 2
     assert [shard.data.shape for shard in whole.addressable_shards] == [(3, 4, 2)] * 2
     np.testing.assert_array_equal(first, x)
-    doubled = over_devices(lambda a: 2 * a, devices, (1,), 1)(first)
+    doubled = over_devices(lambda a: 2 * a, 2, (1,), 1)(first)
     np.testing.assert_array_equal(doubled, 2 * x)
 
 
@@ -280,18 +278,22 @@ def test_places_are_a_multiple_of_the_devices():
 # The plan
 
 
+def layouts(found):
+    return [group.program.layout for group in found.groups]
+
+
 def test_cpu_devices_are_used_by_themselves_for_small_networks_only(monkeypatch):
-    monkeypatch.setattr(fusion, "CPU_SPLIT_MAX_FLOPS", 2e6)
+    monkeypatch.setattr(rates, "CPU_SPLIT_MAX_FLOPS", 2e6)
     small, large = (grid(hidden=[[width]], l2=list(range(13))) for width in (2, 500))
     found = plan(small, steps=10, batch_size=10)
-    assert [(group.devices, group.size) for group in found.groups] == [(3, 15)]
+    assert [(layout.devices, layout.size) for layout in layouts(found)] == [(3, 15)]
     few = plan(grid(hidden=[[2]], l2=[0, 1, 2]), steps=10, batch_size=10)
-    assert [group.devices for group in few.groups] == [1]
+    assert [layout.devices for layout in layouts(few)] == [1]
     assert "divided among 3 devices: the products of one network are too small" in str(found)
-    assert [group.devices for group in plan(large, steps=10).groups] == [1]
+    assert [layout.devices for layout in layouts(plan(large, steps=10))] == [1]
     assert "devices" not in str(plan(large, steps=10))
     asked = plan(large, steps=10, devices=2)
-    assert [group.devices for group in asked.groups] == [2]
+    assert [layout.devices for layout in layouts(asked)] == [2]
     assert "divided among 2 devices: as asked for" in str(asked)
 
 

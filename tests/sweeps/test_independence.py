@@ -116,11 +116,11 @@ def test_out_of_memory_the_chunk_is_halved(five, data, monkeypatch, trained, ass
 
     real, failed = Stack.start.__func__, []
 
-    def start(cls, structure, configurations, *arguments, size, **settings):
-        if size > 2:
-            failed.append(size)
+    def start(cls, program, *arguments, **settings):
+        if program.layout.size > 2:
+            failed.append(program.layout.size)
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return real(cls, structure, configurations, *arguments, size=size, **settings)
+        return real(cls, program, *arguments, **settings)
 
     monkeypatch.setattr(Stack, "start", classmethod(start))
     result = rates(RATES, data)

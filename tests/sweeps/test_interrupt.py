@@ -8,7 +8,7 @@ import pytest
 from jaxnet.data import load
 from jaxnet.host.interrupt import Interrupt
 from jaxnet.sweeps import grid
-from jaxnet.sweeps.folder.checkpoint import find_kept
+from jaxnet.sweeps.folder.checkpoint import find_stacks
 from jaxnet.sweeps.folder.store import Store
 from jaxnet.verbs import sweep
 
@@ -81,7 +81,7 @@ def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch, outcomes
         patch.setattr("jaxnet.host.progress.Reporter.advance", advance)
         with pytest.raises(KeyboardInterrupt):
             sweep(space, data, steps=40, out=out)
-    (kept,) = find_kept(out)
+    (kept,) = find_stacks(out)
     assert kept.in_flight
     assert 0 < kept.step < kept.end == 40
     made = sum(calls)
@@ -93,7 +93,7 @@ def test_the_chunk_in_flight_is_kept_to_the_step(tmp_path, monkeypatch, outcomes
     resumed = sweep(space, data, steps=40, out=out)
     assert calls[0] == made > 0  # the steps made before count as done
     assert outcomes(resumed) == outcomes(whole)
-    assert list(find_kept(out)) == []
+    assert list(find_stacks(out)) == []
 
 
 def test_pressed_between_two_chunks_nothing_more_is_begun(

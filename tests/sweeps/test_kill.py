@@ -36,7 +36,7 @@ import jaxnet.cli.parser
 import jaxnet.report.figures
 from jaxnet.sweeps.run import run
 from jaxnet.sweeps.train import stack
-from jaxnet.sweeps.folder.folder import checkpoint
+from jaxnet.sweeps.folder import checkpoint
 
 def work(arguments, cache):
     os.setsid()

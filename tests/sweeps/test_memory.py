@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnet.sweeps import grid
+from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import compiled_bytes
-from jaxnet.sweeps.plan.plan import grouping as fusion
 from jaxnet.sweeps.train.stack import Stack
-from jaxnet.training.settings import configure
+from jaxnet.training.learner import Hyperparameters
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Shapes, configure
 from jaxnet.training.step import DeviceData
 from jaxnet.verbs import plan, sweep
 
 cost_module = importlib.import_module("jaxnet.sweeps.machine.cost")
-SHAPE, CLASSES, STEPS = (12,), 3, 20
+SHAPES, STEPS = Shapes((12,), 3), 20
 OPTIONS = {"steps": STEPS, "batch_size": 10, "hidden": [5]}
 
 
@@ -24,43 +26,39 @@ OPTIONS = {"steps": STEPS, "batch_size": 10, "hidden": [5]}
 def quick(quick_programs):
     """Compile all of this file with few optimizations."""
     yield
-    compiled_bytes.cache_clear()
+    cost_module._compiled_bytes.cache_clear()
 
 
 # What the compiler says
 
 
-def allocated(structure, names, input_shape, networks, rows=1000):
+def allocated(program, networks, rows=1000):
     """Bytes of a program of so many networks by its own analysis, and of its arrays by theirs."""
-    program = make_train(structure, input_shape, CLASSES)
-    features = input_shape[0]
-    numbers = {name: jnp.full(networks, 0.1, jnp.float32) for name in names}
+    names, features = program.structure.hyperparameter_names, program.shapes.features
+    given = Hyperparameters({name: jnp.full(networks, 0.1, jnp.float32) for name in names})
     seed = jnp.uint32(0)
-    state = program.init(numbers, seed)
+    state = program.init(given, seed)
     data = DeviceData(
         jnp.zeros((rows, features), jnp.uint8),
         jnp.zeros(rows, jnp.int32),
         jnp.zeros(features, jnp.float32),
         jnp.ones(features, jnp.float32),
     )
-    count = jnp.int32(1)
-    compiled = program.advance.lower(state, numbers, seed, data, count, count, count).compile()
+    compiled = program.advance.lower(state, given, seed, data, Counts.of(1, 1, 1)).compile()
     found = compiled.memory_analysis()
-    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves((state, numbers)))
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves((state, given)))
     # Of the result, what does not take the place of an argument.
     own = found.argument_size_in_bytes - sum(leaf.nbytes for leaf in jax.tree.leaves(data))
     results = found.output_size_in_bytes - found.alias_size_in_bytes
     return own + results + found.temp_size_in_bytes, arrays
 
 
-BATCH_OF_MANY = {"hidden": [200], "batch_size": 400}
+BATCH_OF_MANY = Program(configure(hidden=[200], batch_size=400).structure, Shapes((100,), 3))
 
 
 def test_two_sizes_tell_a_third():
-    configuration = configure(**BATCH_OF_MANY)
-    structure, names = configuration.structure, tuple(configuration.numbers)
-    fixed, each = compiled_bytes(structure, names, (100,), CLASSES, True)
-    taken, arrays = allocated(structure, names, (100,), 8)
+    fixed, each = compiled_bytes(BATCH_OF_MANY)
+    taken, arrays = allocated(BATCH_OF_MANY, 8)
     assert fixed + 8 * each == pytest.approx(taken, rel=0.05)
     # What is there before a step is taken is a part of it.
     assert fixed + 8 * each >= arrays
@@ -69,11 +67,8 @@ def test_two_sizes_tell_a_third():
 
 
 def test_own_minibatches_take_more_than_shared_ones():
-    configuration = configure(**BATCH_OF_MANY)
-    names = tuple(configuration.numbers)
     shared, own = (
-        compiled_bytes(configuration.structure, names, (100,), CLASSES, together)
-        for together in (True, False)
+        compiled_bytes(BATCH_OF_MANY.with_layout(shared=together)) for together in (True, False)
     )
     # Each its own [400, 100] of float32, but for a few numbers a network that either program may
     # hold longer than the other: a hundredth is a row of the minibatch.
@@ -89,9 +84,9 @@ def test_a_backend_that_does_not_tell_is_estimated(monkeypatch):
             return None
 
     monkeypatch.setattr(cost_module, "_lowered", lambda *arguments: (Silent(), None))
-    structure = configure(hidden=[5], batch_size=123).structure
-    fixed, each = compiled_bytes(structure, (), SHAPE, CLASSES, True)
-    assert (fixed, each) == (0, cost_module.network_bytes(structure, 12, CLASSES))
+    program = Program(configure(hidden=[5], batch_size=123).structure, SHAPES)
+    fixed, each = compiled_bytes(program)
+    assert (fixed, each) == (0, cost_module.network_bytes(program))
 
 
 # A budget
@@ -108,10 +103,7 @@ def whole(data, space):
 
 
 def test_a_budget_forces_chunks(data, space, whole, trained, assert_same_runs):
-    configuration = configure(hidden=[5], batch_size=10)
-    fixed, each = compiled_bytes(
-        configuration.structure, tuple(configuration.numbers), SHAPE, CLASSES, True
-    )
+    fixed, each = compiled_bytes(Program(configure(hidden=[5], batch_size=10).structure, SHAPES))
     budget = fixed + 3 * each
     found = plan(space, data, memory=budget, **OPTIONS)
     assert [len(chunk.ids) for chunk in found.chunks] == [3, 3, 2]
@@ -211,7 +203,7 @@ def test_what_is_committed_when_the_memory_runs_out_stays(
     data, space, exhausted, monkeypatch, tmp_path, trained
 ):
     """The first seed is done; the second cannot be, and the next call does it alone."""
-    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(rates, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     real, calls = Stack.train, []
 
     def train(self, *arguments, **options):

@@ -15,31 +15,34 @@ import pytest
 from jaxnet.errors import ConfigurationError
 from jaxnet.models import fully_connected
 from jaxnet.sweeps import Halving, find_preset, grid
-from jaxnet.sweeps.machine.cost import memory_budget, network_bytes, step_flops
-from jaxnet.sweeps.plan.plan import Capacity, grouping as fusion, make_plan
+from jaxnet.sweeps.machine import rates
+from jaxnet.sweeps.machine.cost import memory_budget, network_bytes, program_flops, step_flops
+from jaxnet.sweeps.plan.plan import Capacity, make_plan
 from jaxnet.sweeps.train.prepared import method_of
 from jaxnet.sweeps.train.stack import Stack
-from jaxnet.training.settings import configure
+from jaxnet.training.program import Program
+from jaxnet.training.settings import Shapes, configure
 from jaxnet.verbs import plan, sweep
 
 plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
-FEATURES, CLASSES = 12, 3
-SHAPE = (FEATURES,)
+SHAPES = Shapes((12,), 3)
 
 
 def flops_of(structure):
-    return step_flops(structure, (), SHAPE, CLASSES)
+    return step_flops(structure, SHAPES)
+
+
+def bytes_of(structure):
+    return network_bytes(Program(structure, SHAPES))
 
 
 def planned(configurations, *, memory, steps=10, **options):
-    return make_plan(
-        configurations, SHAPE, CLASSES, steps=steps, capacity=Capacity(memory), **options
-    )
+    return make_plan(configurations, SHAPES, steps=steps, capacity=Capacity(memory), **options)
 
 
-def compiler_says(structure, names, input_shape, classes, shared):
+def compiler_says(program):
     """What no estimate of ours is: some bytes for all, a third of the estimate for each."""
-    return 1000, math.ceil(network_bytes(structure, math.prod(input_shape), classes) / 3)
+    return 1000, math.ceil(network_bytes(program) / 3)
 
 
 @pytest.fixture
@@ -81,8 +84,8 @@ def test_every_plan(all_settings, memory, compiling, small):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "compiled_bytes", compiler_says)
         # Of both kinds of device: the backend of the tests is not their matter.
-        patch.setattr(fusion, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, compiling, 0.0)))
-        patch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(("cpu", "gpu"), small))
+        patch.setattr(rates, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, compiling, 0.0)))
+        patch.setattr(rates, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(("cpu", "gpu"), small))
         found = planned(configurations, memory=memory, begins=begins)
 
     # Every configuration once.
@@ -90,87 +93,88 @@ def test_every_plan(all_settings, memory, compiling, small):
     assert sorted(ids) == list(range(len(configurations)))
     assert found.configurations == len(configurations)
 
-    programs, together = set(), {}
+    programs, together, work = set(), {}, 0.0
     for group in found.groups:
         members = [i for chunk in group.chunks for i in chunk.ids]
-        pieces = group.structure.pieces
-        assert pieces or members == sorted(members)
+        structure, layout = group.program.structure, group.program.layout
+        size, blocks = layout.size, layout.blocks
+        assert (group.program.shapes, layout.devices) == (SHAPES, 1)
+        assert blocks or members == sorted(members)
         assert {begins[i] for i in members} == {group.begin}
         # They are what the program is for, widths aside, and their widths fit into it.
         for i in members:
             own = configurations[i].structure
-            held = dataclasses.replace(own, hidden=group.structure.hidden, padded=own.padded)
-            assert dataclasses.replace(group.structure, padded=False, pieces=0) == held
-            assert len(own.hidden) == len(group.structure.hidden)
-            assert all(a <= b for a, b in zip(own.hidden, group.structure.hidden, strict=True))
-        together.setdefault((group.structure, group.begin), []).extend(members)
+            assert structure == dataclasses.replace(own, hidden=structure.hidden)
+            assert len(own.hidden) == len(structure.hidden)
+            assert all(a <= b for a, b in zip(own.hidden, structure.hidden, strict=True))
+        cell = (structure, layout.padded, blocks, group.begin)
+        together.setdefault(cell, []).extend(members)
 
         # One seed, or small.
         seeds = [configurations[i].seed for i in members]
         assert set(group.seeds) == set(seeds)
-        assert group.shared == (len(group.seeds) == 1)
-        if not group.shared:
-            assert max(map(seeds.count, seeds)) * group.flops_per_step < small
+        assert layout.shared == (len(group.seeds) == 1)
+        each = program_flops(group.program) / size
+        if not layout.shared:
+            assert max(map(seeds.count, seeds)) * each < small
         values = {name: [configurations[i].numbers[name] for i in members] for name in ("l2",)}
         assert ("l2" in group.traced) == (len(set(values["l2"])) > 1)
-        assert ("hidden" in group.traced) == group.structure.padded
-        assert ("seed" in group.traced) == (not group.shared)
+        assert ("hidden" in group.traced) == layout.padded
+        assert ("seed" in group.traced) == (not layout.shared)
 
         # Within the memory, unless one network alone is too large: then it runs alone. The
         # estimate decides where it suffices, else the compiler.
-        each, fixed = network_bytes(group.structure, FEATURES, CLASSES), 0
-        if len(members) * each > memory:
-            fixed, each = compiler_says(group.structure, (), SHAPE, CLASSES, group.shared)
-        assert group.bytes_per_network == each
-        assert group.size == 1 or fixed + group.size * each <= memory
-        if pieces:  # as many as the chunk with most needs, a copy of its last network in each gap
+        memory_of_each, fixed = network_bytes(group.program), 0
+        if len(members) * memory_of_each > memory:
+            fixed, memory_of_each = compiler_says(group.program)
+        assert group.bytes_per_network == memory_of_each
+        assert size == 1 or fixed + size * memory_of_each <= memory
+        if blocks:  # as many as the chunk with most needs, a copy of its last network in each gap
             widths = [[configurations[i].structure.hidden[0] for i in c.ids] for c in group.chunks]
-            filled = [own + [own[-1]] * (group.size - len(own)) for own in widths]
-            assert pieces == max(sum(math.ceil(w / 32) for w in own) for own in filled)
-            piece = dataclasses.replace(group.structure, hidden=(32,), pieces=0)
-            assert group.flops_per_step == pytest.approx(pieces * flops_of(piece) / group.size)
+            filled = [own + [own[-1]] * (size - len(own)) for own in widths]
+            assert blocks == max(sum(math.ceil(w / 32) for w in own) for own in filled)
+            block = dataclasses.replace(structure, hidden=(32,))
+            assert each == pytest.approx(blocks * flops_of(block) / size)
             needed = sum(flops_of(configurations[i].structure) for i in members) / len(members)
-            assert group.waste == pytest.approx(1 - needed / group.flops_per_step)
+            assert group.waste == pytest.approx(1 - needed / each)
         else:
-            assert group.flops_per_step == flops_of(group.structure)
+            assert program_flops(group.program) == size * flops_of(structure)
+            needed = sum(flops_of(configurations[i].structure) for i in members)
+            waste = 1 - needed / (len(members) * flops_of(structure))
+            assert group.waste == pytest.approx(waste, abs=1e-12)
+            assert layout.padded or group.waste == 0.0
+        # Filled slots included.
+        assert group.flops_per_step == len(group.chunks) * program_flops(group.program)
 
         # One size a group, one compilation; filled up only where it cannot be helped: at the end.
-        assert {chunk.size for chunk in group.chunks} == {group.size}
-        if pieces:  # dealt: one less in some
-            assert all(group.size - 1 <= len(chunk.ids) <= group.size for chunk in group.chunks)
+        assert {chunk.size for chunk in group.chunks} == {size}
+        if blocks:  # dealt: one less in some
+            assert all(size - 1 <= len(chunk.ids) <= size for chunk in group.chunks)
         else:
-            assert all(len(chunk.ids) == group.size for chunk in group.chunks[:-1])
-            assert 1 <= len(group.chunks[-1].ids) <= group.size
-        assert group.size == math.ceil(len(members) / len(group.chunks))
+            assert all(len(chunk.ids) == size for chunk in group.chunks[:-1])
+            assert 1 <= len(group.chunks[-1].ids) <= size
+        assert size == math.ceil(len(members) / len(group.chunks))
         # No fewer chunks would do.
         if len(group.chunks) > 1:
             larger = math.ceil(len(members) / (len(group.chunks) - 1))
-            assert fixed + larger * each > memory
-        programs.add((group.structure, group.shared, group.size))
+            assert fixed + larger * memory_of_each > memory
+        programs.add((structure, layout.padded, blocks, layout.shared, size))
+        work += (10 - group.begin) * len(group.chunks) * size * each
     assert found.programs == len(programs)
+    assert found.flops == pytest.approx(work, rel=1e-12)
 
-    for (structure, _), members in together.items():
+    for (structure, padded, _, _), members in together.items():
         widths = [configurations[i].structure.hidden for i in members]
         assert structure.hidden == tuple(map(max, zip(*widths, strict=True)))
-        assert structure.padded == (len(set(widths)) > 1)
-        if structure.pieces:
-            continue
-        needed = sum(flops_of(configurations[i].structure) for i in members)
-        waste = 1 - needed / (len(members) * flops_of(structure))
-        shares = [group.waste for group in found.groups if group.structure == structure]
-        assert min(abs(share - waste) for share in shares) < 1e-12
-        assert structure.padded or shares == [0.0] * len(shares)
-
-    work = [(10 - g.begin) * len(g.chunks) * g.size * g.flops_per_step for g in found.groups]
-    assert found.flops == pytest.approx(sum(work), rel=1e-12)
+        assert padded == (len(set(widths)) > 1)
 
     # Data are preprocessed once for each method.
-    methods = [method_of(group.structure) for group in found.groups]
+    methods = [method_of(group.program.structure) for group in found.groups]
     assert len([method for method, _ in groupby(methods)]) == len(set(methods))
 
 
 def test_with_memory_for_all_there_is_one_chunk_a_group(monkeypatch):
-    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(rates, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
     chunks = planned(same, memory=1e12).chunks
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [((0, 1, 2), 3), ((3, 4, 5), 3)]
@@ -179,16 +183,17 @@ def test_with_memory_for_all_there_is_one_chunk_a_group(monkeypatch):
 def test_small_networks_of_several_seeds_are_one_group():
     same = [configure(l2=l2, seed=seed) for seed in (0, 1) for l2 in (0, 1, 2)]
     (group,) = planned(same, memory=1e12).groups
-    assert (group.shared, group.seeds, group.size) == (False, (0, 1), 6)
+    layout = group.program.layout
+    assert (layout.shared, group.seeds, layout.size) == (False, (0, 1), 6)
 
 
 def test_a_group_is_cut_into_the_fewest_equal_parts(monkeypatch):
-    def compiled(structure, names, input_shape, classes, shared):
-        return 0, network_bytes(structure, math.prod(input_shape), classes)
+    def compiled(program):
+        return 0, network_bytes(program)
 
     monkeypatch.setattr(plan_module, "compiled_bytes", compiled)
     same = [configure(hidden=5, l2=i) for i in range(10)]
-    each = network_bytes(same[0].structure, FEATURES, CLASSES)
+    each = bytes_of(same[0].structure)
     # 4 at most: three chunks are needed, and 10 over three is 4, 4, 2.
     chunks = planned(same, memory=4.5 * each).chunks
     assert [(chunk.ids, chunk.size) for chunk in chunks] == [
@@ -207,7 +212,7 @@ def test_the_compiler_is_asked_only_where_the_estimate_does_not_do(monkeypatch):
 
     monkeypatch.setattr(plan_module, "compiled_bytes", compiled)
     same = [configure(hidden=5, l2=i) for i in range(9)]
-    each = network_bytes(same[0].structure, FEATURES, CLASSES)
+    each = bytes_of(same[0].structure)
     assert [chunk.size for chunk in planned(same, memory=9 * each).chunks] == [9]
     assert asked == []
     # A third of the estimate each, by the compiler: all nine where the estimate has room for four.
@@ -266,17 +271,18 @@ def test_the_memory_of_a_network_is_an_estimate_from_above():
     """At least weights, gradients, both moments of Adam, and the activations of a batch."""
     for hidden in ((), (5,), (50, 40)):
         structure = configure(hidden=hidden, batch_size=900).structure
-        init = functools.partial(fully_connected(hidden, CLASSES).init, input_shape=(FEATURES,))
+        net = fully_connected(hidden, SHAPES.classes)
+        init = functools.partial(net.init, input_shape=SHAPES.input)
         params = jax.eval_shape(lambda key, init=init: init(key)[0], jax.random.key(0))
         weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
-        activations = 4 * 900 * (sum(hidden) + CLASSES)
-        estimate = network_bytes(structure, FEATURES, CLASSES)
+        activations = 4 * 900 * (sum(hidden) + SHAPES.classes)
+        estimate = bytes_of(structure)
         assert 4 * weights + 2 * activations < estimate < 20 * (weights + activations)
 
 
 def test_float64_takes_twice_the_memory():
     one, two = (configure(precision=p).structure for p in ("float32", "float64"))
-    assert network_bytes(two, 10, 3) == 2 * network_bytes(one, 10, 3)
+    assert bytes_of(two) == 2 * bytes_of(one)
 
 
 def test_the_budget_is_a_part_of_this_machine(monkeypatch):
@@ -296,10 +302,12 @@ def test_the_budget_is_a_part_of_this_machine(monkeypatch):
 
 def test_the_default_sweep_is_few_chunks():
     configurations = find_preset("default").configurations()
-    found = make_plan(configurations, (784,), 10, steps=200, capacity=Capacity(2.0**31))
+    shapes = Shapes((784,), 10)
+    found = make_plan(configurations, shapes, steps=200, capacity=Capacity(2.0**31))
     # 3 batch sizes × 3 widths, 16 rates and penalties each: nothing is filled up or cut.
-    assert all(group.size == group.networks for group in found.groups)
-    assert np.all([group.size % 16 == 0 for group in found.groups])
+    sizes = [group.program.layout.size for group in found.groups]
+    assert sizes == [group.networks for group in found.groups]
+    assert np.all([size % 16 == 0 for size in sizes])
     assert found.configurations == 144
 
 
@@ -315,23 +323,25 @@ def test_the_default_sweep_is_few_chunks():
 )
 def test_many_networks_stay_near_the_processor(hidden, batch_size, networks, chunks):
     own = configure(hidden=hidden, batch_size=batch_size)
-    found = make_plan([own] * networks, (2,), 10, steps=200, capacity=Capacity(1e15))
+    shapes = Shapes((2,), 10)
+    found = make_plan([own] * networks, shapes, steps=200, capacity=Capacity(1e15))
     (group,) = found.groups
     assert len(group.chunks) == chunks
-    assert group.places - networks < len(group.chunks)
+    assert chunks * group.program.layout.size - networks < chunks
 
 
 def test_a_plan_says_what_is_compiled_and_what_is_an_array(monkeypatch):
-    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
+    monkeypatch.setattr(rates, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
     space = grid(learning_rate=[1e-1, 1e-2], l2=[0, 1], hidden=[[5], [7, 6]], seed=[0, 1])
     found = plan(space, steps=30, optimizer="adam", beta1=0.8)
     assert (found.configurations, len(found.groups), found.programs) == (16, 4, 2)
     assert found.split_by == ["hidden", "seed"]
     assert {group.traced for group in found.groups} == {("learning_rate", "l2")}
     structures = [configure(hidden=h).structure for h in ((5,), (7, 6))]
-    work = sum(step_flops(structure, (), (784,), 10) for structure in structures)
+    shapes = Shapes((784,), 10)
+    work = sum(step_flops(structure, shapes) for structure in structures)
     assert found.flops == pytest.approx(30 * 8 * work)
-    assert found.bytes == 4 * network_bytes(configure(hidden=(7, 6)).structure, 784, 10)
+    assert found.bytes == 4 * network_bytes(Program(structures[1], shapes))
     text = str(found)
     assert "16 configurations × 30 steps: 4 groups, 4 chunks, 2 programs to compile" in text
     assert "Split by hidden, seed" in text
@@ -354,11 +364,11 @@ def test_a_plan_says_why(monkeypatch):
 
 def test_the_padding_of_a_group_by_hand(monkeypatch):
     """Widths 5 and 10 held as 10: 12·5 + 2·… multiplications are needed of twice as many."""
-    monkeypatch.setattr(fusion, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, 1e3, 0.0)))
+    monkeypatch.setattr(rates, "NOMINAL", dict.fromkeys(("cpu", "gpu"), (2e11, 1e3, 0.0)))
     (group,) = planned([configure(hidden=h) for h in (5, 10, 10)], memory=1e12).groups
     products = 200 * 2 * (2 * 12 + 3 * 3)  # a unit: x·W and its gradient, and three by classes
-    assert group.structure.hidden == (10,)
-    assert group.flops_per_step == 10 * products
+    assert group.program.structure.hidden == (10,)
+    assert group.flops_per_step == 3 * 10 * products
     assert group.waste == pytest.approx(5 / 30, rel=1e-12)
 
 
@@ -384,16 +394,16 @@ def test_a_plan_is_what_the_sweep_does(data, monkeypatch, advances, chunked):
     """Its stacks are those that are trained, its programs those that XLA compiles."""
     started, real = [], Stack.start
 
-    def start(structure, configurations, *arguments, size, shared, **options):
-        started.append((structure, len(configurations), size, shared))
-        return real(structure, configurations, *arguments, size=size, shared=shared, **options)
+    def start(program, configurations, *arguments, **options):
+        started.append((program, len(configurations), program.layout.size))
+        return real(program, configurations, *arguments, **options)
 
     monkeypatch.setattr(Stack, "start", start)
     monkeypatch.setattr(plan_module, "compiled_bytes", compiler_says)
     if chunked:  # seeds apart
-        monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
+        monkeypatch.setattr(rates, "SEEDS_APART_MIN_FLOPS", {"cpu": 0.0, "gpu": 0.0})
         space = grid(hidden=[[18], [18, 2]], l2=[0, 1, 2], seed=[0, 1])
-        fixed, each = compiler_says(configure(hidden=(18, 2)).structure, (), SHAPE, CLASSES, True)
+        fixed, each = compiler_says(Program(configure(hidden=(18, 2)).structure, SHAPES))
         settings = {"memory": fixed + 2 * each}
     else:
         space = grid(hidden=[[17], [19]], l2=[0, 1, 2], seed=[0, 1], norm=["none", "batch"])
@@ -403,7 +413,7 @@ def test_a_plan_is_what_the_sweep_does(data, monkeypatch, advances, chunked):
     # keep=None: else the best of two seeds may have to be trained again to have its network.
     sweep(space, data, steps=STEPS, batch_size=11, keep=None, **settings)
     assert started == [
-        (group.structure, len(chunk.ids), chunk.size, group.shared)
+        (group.program, len(chunk.ids), chunk.size)
         for group in found.groups
         for chunk in group.chunks
     ]

@@ -21,14 +21,17 @@ import pytest
 
 from jaxnet import ConfigurationError, configure
 from jaxnet.errors import RunFolderError, WorkerError
-from jaxnet.sweeps import Ray, grid, job_from_dict, leg
+from jaxnet.sweeps import Ray, grid, job_from_dict
 from jaxnet.sweeps.folder.checkpoint import PATTERN
 from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.run import ray_executor as on_ray, time_slice as slice_module
 from jaxnet.sweeps.run.cluster import ray_from
-from jaxnet.sweeps.run.run import ray_executor as on_ray
-from jaxnet.sweeps.train.prepared import gather
+from jaxnet.sweeps.run.time_slice import Terms, run_slice
+from jaxnet.sweeps.train.prepared import gather, shapes_of
 from jaxnet.sweeps.train.task import Task
 from jaxnet.sweeps.train.timetable import Schedule
+from jaxnet.training.layout import Layout
+from jaxnet.training.program import Program
 from jaxnet.verbs import run_job, sweep
 
 # Before Ray is imported: addresses of this machine stay on the loopback interface, and nothing is
@@ -76,9 +79,9 @@ def cluster():
 
 
 @pytest.fixture
-def short_legs(monkeypatch):
-    """One call of a program a leg: every chunk goes home and out again many times."""
-    monkeypatch.setattr(on_ray, "LEG_SECONDS", 0.0)
+def short_slices(monkeypatch):
+    """One call of a program a slice: every chunk goes home and out again many times."""
+    monkeypatch.setattr(on_ray, "SLICE_SECONDS", 0.0)
 
 
 def run(data, out=None, on="ray", **more):
@@ -87,7 +90,7 @@ def run(data, out=None, on="ray", **more):
 
 @pytest.fixture(scope="module")
 def expected(cluster, data):
-    """What the cluster finds when nothing happens, each chunk in one leg."""
+    """What the cluster finds when nothing happens, each chunk in one slice."""
     return run(data)
 
 
@@ -103,13 +106,13 @@ def workers(node):
         with contextlib.suppress(OSError):
             parent = int(status.read_text().rpartition(")")[2].split()[1])
             title = (status.parent / "cmdline").read_text()
-            if parent == raylet.process.pid and title.startswith(("ray::run_leg", "ray::IDLE")):
+            if parent == raylet.process.pid and title.startswith(("ray::run_slice", "ray::IDLE")):
                 found.append(int(status.parent.name))
     return found
 
 
 def freeze_then(pids, end):
-    """Stop processes, and end them when they surely have a leg that will never come home."""
+    """Stop processes, and end them when they surely have a slice that will never come home."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
 
@@ -122,17 +125,18 @@ def freeze_then(pids, end):
 
 
 @pytest.fixture
-def at_landing(monkeypatch, short_legs):
-    """Do something once, when so many legs have come home."""
+def at_landing(monkeypatch, short_slices):
+    """Do something once, when so many slices have come home."""
 
     def set_fault(count, fault):
         real, seen = on_ray.OnRay._land, []
 
         def land(self, *arguments):
             seen.append(1)
-            real(self, *arguments)
+            finished = real(self, *arguments)
             if len(seen) == count:
                 fault()
+            return finished
 
         monkeypatch.setattr(on_ray.OnRay, "_land", land)
         return seen
@@ -190,9 +194,9 @@ def test_a_killed_worker(cluster, data, expected, outcomes, at_landing, tmp_path
     def kill():
         freeze_then([pid for node in cluster.list_all_nodes() for pid in workers(node)], list)
 
-    legs = at_landing(8, kill)
+    slices = at_landing(8, kill)
     result = run(data, tmp_path / "run")
-    assert len(legs) > 20
+    assert len(slices) > 20
     assert "(WorkerCrashedError: " in log_of(tmp_path / "run")
     assert outcomes(result) == outcomes(expected)
     assert_once(tmp_path / "run", result)
@@ -220,11 +224,11 @@ import sys
 import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 from jaxnet.sweeps import read_job
-from jaxnet.sweeps.run.run import ray_executor as on_ray
+from jaxnet.sweeps.run import ray_executor as on_ray
 from jaxnet.verbs import run_job
 from jaxnet.data import DataSet
 import numpy as np
-on_ray.LEG_SECONDS = 0.0
+on_ray.SLICE_SECONDS = 0.0
 arrays = np.load(sys.argv[1])
 data = DataSet.from_arrays(*(arrays[f"arr_{i}"] for i in range(4)), class_names=["a", "b", "c"])
 run_job(read_job(sys.argv[2]), data, out=sys.argv[3], on="ray", memory=1e9)
@@ -311,7 +315,7 @@ def deadly(driver, rate, numbers):
 
 @needs_ray
 def test_what_kills_every_worker_ends_the_sweep_with_a_reason(cluster, data, monkeypatch):
-    monkeypatch.setattr(on_ray, "TRIES", 1)
+    monkeypatch.setattr(on_ray, "MOST_LOSSES", 1)
     rule = functools.partial(deadly, os.getpid())
     with pytest.raises(WorkerError, match=r"1 networks could not be trained: lost 1 times"):
         sweep([{}], data, steps=4, batch_size=10, hidden=[5], optimizer=rule, on="ray", memory=1e8)
@@ -380,53 +384,61 @@ def test_without_ray_it_is_said_how_to_have_it(data, monkeypatch):
 
 @needs_ray
 def test_a_node_of_other_versions_is_refused(cluster, data, monkeypatch):
-    monkeypatch.setattr(on_ray, "versions", lambda: {**leg.versions(), "jax": "0.0.1"})
+    monkeypatch.setattr(on_ray, "versions", lambda: {**slice_module.versions(), "jax": "0.0.1"})
     with pytest.raises(ConfigurationError, match=r"a node of the cluster has jax .*jax 0\.0\.1"):
         sweep([{}], data, steps=4, batch_size=10, hidden=[5], on="ray", memory=1e8)
 
 
-# A leg, without Ray
+# A slice, without Ray
 
 
-def test_legs_of_one_call_make_the_run_of_one_leg(data, outcomes, short_calls, monkeypatch):
+def task_of(data, members, schedule):
+    program = Program(members[0].structure, shapes_of(data), Layout(size=len(members)))
+    return Task(
+        program=program, configurations=tuple(members), schedule=schedule, until=schedule.steps
+    )
+
+
+def terms_of(seconds):
+    return Terms(
+        seconds=seconds, cpus=1, gpus=0, versions={}, memory=None, program="program", data="data"
+    )
+
+
+def test_slices_of_one_call_make_the_run_of_one_slice(data, outcomes, short_calls, monkeypatch):
     """Cut after every call and put together again, networks are the same to the bit."""
-    monkeypatch.setattr(leg, "_set_up", lambda terms: None)
-    monkeypatch.setattr(leg, "_data", {})
+    monkeypatch.setattr(slice_module, "_set_up", lambda terms: None)
+    monkeypatch.setattr(slice_module, "_data", {})
     members = [configure(hidden=[5], batch_size=10, learning_rate=r) for r in (0.1, 1e9, 0.01)]
-    structure = members[0].structure
-    task = Task(structure, True, tuple(members), Schedule(40, (13, 40), 1), 3, 1, 40)
-    whole = gather(data.split(40), structure, data.input_shape, 3)
+    task = task_of(data, members, Schedule(40, (13, 40), 1))
+    whole = gather(data.split(40), members[0].structure, shapes_of(data))
     pixels = {"images": whole.images, "labels": whole.labels}
 
-    def terms(seconds):
-        return leg.Terms(seconds, 1, 0, {}, None, "program", "data")
-
-    report, once = leg.run_leg(task, whole, pixels, terms(1e9), None)
-    assert (report.state, report.step) == ("done", 40)
-    legs, tensors = 0, None
-    while not legs or report.state == "going":
-        report, tensors = leg.run_leg(task, whole, pixels, terms(0.0), tensors)
-        legs += 1
-    assert legs > 5
+    result, once = run_slice(task, whole, pixels, terms_of(1e9), None)
+    assert (result.state, result.step) == ("done", 40)
+    slices, tensors = 0, None
+    while not slices or result.state == "going":
+        result, tensors = run_slice(task, whole, pixels, terms_of(0.0), tensors)
+        slices += 1
+    assert slices > 5
     assert once.keys() == tensors.keys()
     for name in once:
         np.testing.assert_array_equal(once[name], tensors[name], err_msg=name)
 
 
 def test_tensors_of_another_task_are_unusable(data, monkeypatch):
-    monkeypatch.setattr(leg, "_set_up", lambda terms: None)
+    monkeypatch.setattr(slice_module, "_set_up", lambda terms: None)
     member = configure(hidden=[5], batch_size=10)
-    task = Task(member.structure, True, (member,), Schedule(4, (4,), 1), 1, 1, 4)
-    whole = gather(data.split(40), member.structure, data.input_shape, 3)
+    task = task_of(data, [member], Schedule(4, (4,), 1))
+    whole = gather(data.split(40), member.structure, shapes_of(data))
     pixels = {"images": whole.images, "labels": whole.labels}
-    terms = leg.Terms(1.0, 1, 0, {}, None, "program", "data")
-    report, _ = leg.run_leg(task, whole, pixels, terms, {"span": np.asarray([0, 4])})
-    assert report.state == "unusable"
+    result, _ = run_slice(task, whole, pixels, terms_of(1.0), {"span": np.asarray([0, 4])})
+    assert result.state == "unusable"
 
 
 def test_workers_of_a_node_share_its_images(data):
     """What lies in shared memory, aligned as Ray has it, is on the CPU device without a copy."""
-    whole = gather(data.split(40), configure().structure, data.input_shape, 3)
+    whole = gather(data.split(40), configure().structure, shapes_of(data))
     shared = np.zeros(whole.images.nbytes + 64, np.uint8)
     shared = shared[-shared.ctypes.data % 64 :][: whole.images.nbytes]
     images = shared.reshape(whole.images.shape)

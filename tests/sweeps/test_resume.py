@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from jaxnet.sweeps.here import Here
 
 from jaxnet import Network
 from jaxnet.cli.parser import main
@@ -21,6 +20,7 @@ from jaxnet.sweeps.folder.checkpoint import Checkpoint
 from jaxnet.sweeps.folder.folder import RunFolder
 from jaxnet.sweeps.folder.store import Store
 from jaxnet.sweeps.results.sweep_result import network_file
+from jaxnet.sweeps.run.local_executor import Local
 from jaxnet.verbs import run_job
 
 STEPS = 30
@@ -70,7 +70,7 @@ PLACES = {
     "before the network is saved": (keep, "save_trained", 1, False),
     "after the network is saved": (keep, "save_trained", 1, True),
     "before the stack is removed": (Checkpoint, "remove", 2, False),
-    "before the fourth chunk": (Here, "_train", 4, False),
+    "before the fourth chunk": (Local, "_train", 4, False),
     "before the tables": (RunFolder, "finish", 1, False),
 }
 
@@ -100,7 +100,7 @@ def test_interrupted_between_chunks_and_gone_on(
 
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after", "count"),
-    [(Here, "_train", 3, False, 4), (Store, "add", 1, True, 2)],
+    [(Local, "_train", 3, False, 4), (Store, "add", 1, True, 2)],
     ids=["before a chunk", "just committed"],
 )
 def test_what_finished_is_readable_after_an_interruption(
@@ -123,7 +123,7 @@ def test_the_networks_kept_are_those_of_an_uninterrupted_run(
     data, tmp_path, uninterrupted, interrupt
 ):
     out, job = tmp_path / "run", job_of()
-    with interrupt(Here, "_train", 2):
+    with interrupt(Local, "_train", 2):
         run_job(job, data, out=out)
     resumed = run_job(job, data, out=out)
     assert resumed.best.id == uninterrupted.best.id
@@ -259,7 +259,7 @@ learning_rate = [1e-3, 1e9]
 SCRIPT = """
 import sys
 from jaxnet.sweeps.train import stack
-from jaxnet.sweeps.folder.folder import checkpoint
+from jaxnet.sweeps.folder import checkpoint
 checkpoint.INTERVAL, stack.SECONDS_PER_CALL = 0.0, 1e-9
 from jaxnet.cli.parser import main
 sys.exit(main(sys.argv[1:]))

@@ -5,12 +5,13 @@ import hashlib
 import json
 
 import pytest
-from jaxnet.sweeps.here import Here
 
 from jaxnet.cli.parser import main
 from jaxnet.errors import RunFolderError
 from jaxnet.report import available
 from jaxnet.sweeps import grid, log_uniform, random_draws
+from jaxnet.sweeps.folder.recorded import read_run
+from jaxnet.sweeps.run.local_executor import Local
 from jaxnet.sweeps.run.run import kept_network
 from jaxnet.verbs import search, sweep
 
@@ -97,7 +98,7 @@ def test_an_interrupted_extension_keeps_every_row(data, out, interrupt, memory_f
     sweep(grid(learning_rate=[0.1, 0.3]), data, **options)
     before = rates_of(out)
     larger = grid(learning_rate=[0.2, 0.3, 0.1])
-    with interrupt(Here, "_train", 2):
+    with interrupt(Local, "_train", 2):
         sweep(larger, data, **{**options, "steps": 9})
     assert rates_of(out).items() >= before.items()
     with (out / "results.csv").open(newline="") as file:
@@ -121,7 +122,7 @@ def test_killed_between_config_and_ids_the_same_command_goes_on(data, out, inter
 
 
 def test_a_run_that_came_to_no_result_is_no_one_s(data, out, interrupt):
-    with interrupt(Here, "_train", 1):
+    with interrupt(Local, "_train", 1):
         sweep(grid(learning_rate=[0.1, 0.3]), data, out=out, **RUN)
     sweep(grid(learning_rate=[0.2]), data, out=out, keep=None, **RUN)
     assert rates_of(out) == {0: (0.2, 0)}
@@ -190,7 +191,7 @@ def test_a_finished_sweep_again_changes_no_record_of_it(data, out, trained, monk
 def test_a_run_began_when_it_began_and_its_seconds_add_up(data, out, interrupt, memory_for):
     memory_for(1)
     options = {**RUN, "hidden": [5], "out": out}
-    with interrupt(Here, "_train", 2):
+    with interrupt(Local, "_train", 2):
         sweep(listed(0.1, 0.3), data, **options)
     config = json.loads((out / "config.json").read_text())
     assert config["started"]

@@ -41,9 +41,9 @@ def trained(monkeypatch):
 
     seen, start = [], Stack.start.__func__
 
-    def note(cls, structure, configurations, *args, **options):
+    def note(cls, program, configurations, *args, **options):
         seen.append([c.numbers["learning_rate"] for c in configurations])
-        return start(cls, structure, configurations, *args, **options)
+        return start(cls, program, configurations, *args, **options)
 
     monkeypatch.setattr(Stack, "start", classmethod(note))
     return seen

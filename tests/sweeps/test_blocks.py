@@ -1,4 +1,4 @@
-"""Two-layer nets in pieces: what comes out is what comes out without, and it is chosen rightly."""
+"""Two-layer nets in blocks: what comes out is what comes out without, and it is chosen rightly."""
 
 import math
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from jaxnet.sweeps import random_draws
+from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import step_flops
-from jaxnet.sweeps.plan.plan import grouping as fusion
 from jaxnet.sweeps.space.space import integers
-from jaxnet.training.blocks import PIECE, Pieces, can_be_cut, pieces_of
+from jaxnet.training import blocks as blocks_module
+from jaxnet.training.blocks import BLOCK_WIDTH, Blocks, blocks_of, can_be_cut
 from jaxnet.training.layout import take_member, to_stack
-from jaxnet.training.program import blocks as pieces_module
-from jaxnet.training.settings import configure
+from jaxnet.training.settings import Shapes, configure
 from jaxnet.verbs import plan, sweep
 
 NOW = ("cpu", "gpu")
@@ -30,23 +30,23 @@ def quick(quick_programs):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Pieces of 4 units, so that small nets have several."""
-    monkeypatch.setattr(pieces_module, "PIECE", 4)
+    """Blocks of 4 units, so that small nets have several."""
+    monkeypatch.setattr(blocks_module, "BLOCK_WIDTH", 4)
 
 
 @pytest.fixture
 def choose(monkeypatch):
-    """Let pieces, or a program for each width, be what costs the least."""
+    """Let blocks, or a program for each width, be what costs the least."""
 
     def set_costs(what):
-        compiling = {"pieces": 1e9, "exact": 0.0}[what]
-        monkeypatch.setattr(fusion, "NOMINAL", dict.fromkeys(NOW, (2e11, compiling, 0.0)))
+        compiling = {"blocks": 1e9, "exact": 0.0}[what]
+        monkeypatch.setattr(rates, "NOMINAL", dict.fromkeys(NOW, (2e11, compiling, 0.0)))
 
     return set_costs
 
 
-def in_pieces(found):
-    return [group.structure.pieces > 0 for group in found.groups]
+def in_blocks(found):
+    return [group.program.layout.blocks > 0 for group in found.groups]
 
 
 # Cut and joined
@@ -64,8 +64,8 @@ def some_widths(draw):
 @hypothesis.settings(deadline=None, max_examples=4)
 def test_networks_are_cut_and_joined(case):
     widths, spare = case
-    units, count = max(widths), sum(math.ceil(width / PIECE) for width in widths)
-    assert pieces_of(widths) == count
+    units, count = max(widths), sum(math.ceil(width / BLOCK_WIDTH) for width in widths)
+    assert blocks_of(widths) == count
     generator = np.random.default_rng(0)
 
     def network(width):
@@ -78,27 +78,27 @@ def test_networks_are_cut_and_joined(case):
     networks = [network(width) for width in widths]
     leading = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves), np.float32), *networks)
     stack = to_stack(leading)
-    cut = Pieces.cut(jnp.asarray(widths, jnp.float32), units, count + spare)
+    cut = Blocks.cut(jnp.asarray(widths, jnp.float32), units, count + spare)
     apart = cut.split(stack)
 
     place = 0
     for k, width in enumerate(widths):
-        for start in range(0, width, PIECE):
-            here = min(PIECE, width - start)
-            piece = take_member(apart, place)
+        for start in range(0, width, BLOCK_WIDTH):
+            here = min(BLOCK_WIDTH, width - start)
+            block = take_member(apart, place)
             assert float(cut.width[place]) == here
             assert int(cut.owner[place]) == k
-            own, whole = piece["affine_1"]["w"], take_member(stack, k)
-            assert own.shape == (7, PIECE)
+            own, whole = block["affine_1"]["w"], take_member(stack, k)
+            assert own.shape == (7, BLOCK_WIDTH)
             np.testing.assert_array_equal(
                 own[:, :here], whole["affine_1"]["w"][:, start : start + here]
             )
             np.testing.assert_array_equal(own[:, here:], 0)
             np.testing.assert_array_equal(
-                piece["affine_2"]["w"][:here], whole["affine_2"]["w"][start : start + here]
+                block["affine_2"]["w"][:here], whole["affine_2"]["w"][start : start + here]
             )
-            np.testing.assert_array_equal(piece["affine_2"]["b"], whole["affine_2"]["b"])
-            assert piece["count"] == whole["count"]
+            np.testing.assert_array_equal(block["affine_2"]["b"], whole["affine_2"]["b"])
+            assert block["count"] == whole["count"]
             place += 1
     assert place == count
     for spare_place in range(count, count + spare):  # they fill up, and are nothing
@@ -149,25 +149,27 @@ def compare(found, expected, data):
 
 def both(space, data, choose, **settings):
     options = {"steps": STEPS, "batch_size": 10, "precision": "float64", **settings}
-    choose("pieces")
-    assert in_pieces(plan(space, data, **options)) == [True]
+    choose("blocks")
+    assert in_blocks(plan(space, data, **options)) == [True]
     found = sweep(space, data, keep=None, **options)
     choose("exact")
-    assert not any(in_pieces(plan(space, data, **options)))
+    assert not any(in_blocks(plan(space, data, **options)))
     return found, sweep(space, data, keep=None, **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["optimizer"])
-def test_pieces_find_what_networks_do(data, choose, short, case):
+def test_blocks_find_what_networks_do(data, choose, short, case):
     found, expected = both(SPACE, data, choose, **case)
     compare(found, expected, data)
     assert found.best.id == expected.best.id
-    assert len({row.outcome.final_loss for row in found.rows}) == len(SPACE)  # they differ
+    # They differ. Their last losses need not: a hinge loss is exactly 0 once a network separates
+    # its minibatch by the margin.
+    assert len({row.outcome.history.loss.tobytes() for row in found.rows}) == len(SPACE)
 
 
 def test_networks_that_diverge_leave_and_harm_nobody(data, choose, short, monkeypatch):
-    """The rest goes on in fewer pieces."""
+    """The rest goes on in fewer blocks."""
     space = [
         {"hidden": [width], "learning_rate": rate}
         for width, rate in zip(
@@ -176,9 +178,9 @@ def test_networks_that_diverge_leave_and_harm_nobody(data, choose, short, monkey
     ]
     monkeypatch.setattr("jaxnet.sweeps.train.stack.fitting_size", lambda left, size, flops: left)
     sizes = []
-    compact = pieces_module.pieces_of
+    compact = blocks_module.blocks_of
     monkeypatch.setattr(
-        "jaxnet.sweeps.train.stack.pieces_of",
+        "jaxnet.sweeps.train.stack.blocks_of",
         lambda widths: sizes.append(compact(widths)) or sizes[-1],
     )
     found, expected = both(space, data, choose)
@@ -189,24 +191,24 @@ def test_networks_that_diverge_leave_and_harm_nobody(data, choose, short, monkey
 
 
 @pytest.mark.parametrize("fault", ["scores", "penalty"])
-def test_a_sum_over_the_pieces_that_is_missing_is_seen(data, choose, short, monkeypatch, fault):
+def test_a_sum_over_the_blocks_that_is_missing_is_seen(data, choose, short, monkeypatch, fault):
     def total(self, value):
         missing = value.ndim == (2 if fault == "scores" else 0)
         return value if missing else right(self, value)
 
-    right = Pieces.total
-    monkeypatch.setattr(Pieces, "total", total)
+    right = Blocks.total
+    monkeypatch.setattr(Blocks, "total", total)
     space = [{**one, "l2": 0.1} for one in SPACE]
     own = {"scores": "tanh", "penalty": "sigmoid"}[fault]  # programs that no other test has
     found, expected = both(space, data, choose, steps=5, activation=own)
     for one, other in zip(found.rows, expected.rows, strict=True):
         error = abs(one.outcome.final_loss - other.outcome.final_loss)
-        assert (error > 1e-6) == (one.settings["hidden"][0] > 4)  # a net of one piece is whole
+        assert (error > 1e-6) == (one.settings["hidden"][0] > 4)  # a net of one block is whole
 
 
-def test_a_sweep_that_is_killed_goes_on_in_its_pieces(data, choose, short, tmp_path, monkeypatch):
+def test_a_sweep_that_is_killed_goes_on_in_its_blocks(data, choose, short, tmp_path, monkeypatch):
     """With the results of one that was not, bit by bit."""
-    choose("pieces")
+    choose("blocks")
     options = {"steps": STEPS, "batch_size": 10, "evaluations": 5}
     whole = sweep(SPACE, data, **options)
     calls = []
@@ -228,24 +230,25 @@ def test_a_sweep_that_is_killed_goes_on_in_its_pieces(data, choose, short, tmp_p
 # When
 
 
-def test_pieces_are_chosen_by_nominal_time(choose):
+def test_blocks_are_chosen_by_nominal_time(choose):
     """In a search over many widths they are; where a program for each costs nothing, they are not.
 
-    The plan says so, and counts their work: all units, and what fills up the last pieces.
+    The plan says so, and counts their work: all units, and what fills up the last blocks.
     """
     space, settings = random_draws(60, hidden=integers(10, 400)), {"steps": 200}
     found = plan(space, **settings)
-    assert in_pieces(found) == [True]
-    assert "cut into pieces of 32 units side by side" in str(found)
+    assert in_blocks(found) == [True]
+    assert "cut into blocks of 32 units side by side" in str(found)
     (group,) = found.groups
     widths = [configuration["hidden"] for configuration in space.settings(0)]
     each = -(-np.asarray(widths) // 32) * 32
     work = sum(200 * (4 * 784 * units + 6 * units * 10) for units in each.tolist())
-    assert group.size * len(group.chunks) * group.flops_per_step == pytest.approx(work)
-    needed = sum(step_flops(configure(hidden=[w]).structure, (), (784,), 10) for w in widths)
+    assert group.flops_per_step == pytest.approx(work)
+    shapes = Shapes((784,), 10)
+    needed = sum(step_flops(configure(hidden=[w]).structure, shapes) for w in widths)
     assert group.waste == pytest.approx(1 - needed / work, rel=1e-9)
     choose("exact")
-    assert not any(in_pieces(plan(space, **settings)))
+    assert not any(in_blocks(plan(space, **settings)))
 
 
 @pytest.mark.parametrize(
@@ -267,27 +270,27 @@ def test_what_can_be_cut(settings, can):
 
 
 def test_halving_rounds_devices_and_seeds_train_whole_networks(choose, monkeypatch):
-    choose("pieces")
+    choose("blocks")
     space, settings = random_draws(60, hidden=integers(10, 400)), {"steps": 200}
-    assert in_pieces(plan(space, **settings)) == [True]
-    assert not any(in_pieces(plan(space, **settings, halving=3)))
-    assert not any(in_pieces(plan(space, **settings, devices=2)))
+    assert in_blocks(plan(space, **settings)) == [True]
+    assert not any(in_blocks(plan(space, **settings, halving=3)))
+    assert not any(in_blocks(plan(space, **settings, devices=2)))
     seeds = [{**own, "seed": seed} for seed in (0, 1) for own in space.settings(0)]
-    assert in_pieces(plan(seeds, **settings)) == [True, True]
-    monkeypatch.setattr(fusion, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, math.inf))
-    assert not any(in_pieces(plan(seeds, **settings)))
+    assert in_blocks(plan(seeds, **settings)) == [True, True]
+    monkeypatch.setattr(rates, "SEEDS_APART_MIN_FLOPS", dict.fromkeys(NOW, math.inf))
+    assert not any(in_blocks(plan(seeds, **settings)))
 
 
-def test_pieces_of_one_structure_are_one_program(choose):
+def test_blocks_of_one_structure_are_one_program(choose):
     """However networks fall into chunks."""
-    choose("pieces")
+    choose("blocks")
     space = random_draws(300, hidden=integers(10, 400))
     widths, found = [own["hidden"] for own in space.settings(0)], plan(space, steps=200)
     assert len(found.chunks) > 1
     assert found.programs == 1
     (group,) = found.groups
-    pieces = [pieces_of([widths[i] for i in chunk.ids]) for chunk in group.chunks]
+    blocks = [blocks_of([widths[i] for i in chunk.ids]) for chunk in group.chunks]
     # Dealt by width: no chunk has more than another by more than a widest network.
-    assert group.structure.pieces == max(pieces)
-    assert max(pieces) - min(pieces) <= pieces_of([400])
+    assert group.program.layout.blocks == max(blocks)
+    assert max(blocks) - min(blocks) <= blocks_of([400])
     assert sorted(i for chunk in group.chunks for i in chunk.ids) == list(range(300))
