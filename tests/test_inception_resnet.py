@@ -184,7 +184,7 @@ def test_in_turn_is_side_by_side():
 
     arguments = stacks, jnp.asarray([2.0, 3.0]), jnp.float32(1)
     ways = [
-        over_networks(function, (axes, 0, None), (axes, 0), in_turn=way)(*arguments)
+        over_networks(function, (axes, 0, None), (axes, 0), side_by_side=way)(*arguments)
         for way in (True, False)
     ]
     jax.tree.map(np.testing.assert_array_equal, *ways)

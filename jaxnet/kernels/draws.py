@@ -11,13 +11,14 @@ Shape = tuple[int, ...]
 
 
 def by_rows(draw: Callable[[PRNGKeyArray, Shape], Array], key: PRNGKeyArray, shape: Shape) -> Array:
-    """out_n = draw(key_n, [columns]), key_n the key of row n alone; rows are the leading axes.
+    """out_n = draw(key_n, [columns]), with a key for each row; rows are the leading axes.
 
     A smaller matrix is the top-left block of a larger one, so that a network padded to a larger
-    width draws what it draws alone: `draw` of one axis must start alike for all lengths, as those
-    of `jax.random` do for threefry keys in JAX's partitionable form, which is asked for by name.
-    One key a row costs nothing measurable beside one draw of the whole (3072 by 320: 24 ms both
-    ways); the transposed draw, stable in its columns only, costs a dropout layer twice the time.
+    width draws what it draws alone. For that, `draw` must give a short row the first entries of a
+    long one. The functions of `jax.random` do so for threefry keys in JAX's partitionable form,
+    which is set here. One key for each row costs nothing measurable beside one draw of the whole
+    (3072 by 320: 24 ms both ways). The transposed draw, stable in its columns only, would cost a
+    dropout layer twice the time.
 
     >>> large, small = (by_rows(jax.random.normal, jax.random.key(0), s) for s in [(9, 7), (4, 5)])
     >>> bool((large[:4, :5] == small).all())

@@ -1,4 +1,4 @@
-"""Windows that slide over images: where each lies, for convolution and pooling alike."""
+"""Windows that slide over images: where each lies. Convolution and pooling share this file."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,9 @@ Padding = str | int | tuple[Pair, Pair]
 class Windows:
     """Windows of `size` every `stride` positions of an image `[*image]` padded by `pads`.
 
-    Every field has one entry an axis: height, then width. `pads` are (before, after); windows
-    that would reach beyond the padded image do not exist. Hashable and static: no leaf of a tree.
+    Every field has one entry for each axis: height, then width. `pads` are (before, after); windows
+    that would reach beyond the padded image do not exist. An instance is hashable and static: JAX
+    does not see it as a leaf of a tree.
     """
 
     image: Pair
@@ -35,7 +36,7 @@ class Windows:
 
     @property
     def count(self) -> Pair:
-        """Return how many windows there are along each axis: the size of the output."""
+        """Return how many windows there are along each axis, which is the size of the output."""
         height, width = (
             (n + sum(pads) - size) // stride + 1
             for n, size, stride, pads in zip(
@@ -46,42 +47,42 @@ class Windows:
 
     @property
     def span(self) -> Pair:
-        """Return, along each axis, from the first position of the first window to the last's."""
+        """Return the extent of all windows' first positions along each axis, both ends included."""
         height, width = ((n - 1) * s + 1 for n, s in zip(self.count, self.stride, strict=True))
         return height, width
 
     def axes(self) -> Iterator[tuple[int, int, int, Pair]]:
-        """Give image, size, span and pads of each axis."""
+        """Give the image, size, span and pads of each axis."""
         return zip(self.image, self.size, self.span, self.pads, strict=True)
 
-    def at(self, x: Array, axis: int, place: int, border: float = 0.0) -> Array:
-        """Return what of x is at a place of every window along one axis: 0, rows, or 1, columns.
+    def at(self, x: Array, axis: int, position: int, border: float = 0.0) -> Array:
+        """Return the values of x at one position of every window along axis 0, rows, or 1, columns.
 
-        [batch, height, width, channels], where along this axis are the windows in place of the
-        image. What lies beyond the image is `border`.
+        The result is [batch, height, width, channels] like x, but along this axis it has an entry
+        for each window. Positions beyond the image hold `border`.
         """
-        start, span = place - self.pads[axis][0], self.span[axis]
+        start, span = position - self.pads[axis][0], self.span[axis]
         size = x.shape[axis + 1]
         found = _pad(x, axis + 1, (-start, start + span - size, 0), border)
         return lax.slice_in_dim(found, 0, span, self.stride[axis], axis + 1)
 
     def spread(self, values: Sequence[Array], axis: int) -> Array:
-        """Return the sum of what `put` gives for the values of each place of a window."""
+        """Return the sum of `put` over all positions of a window, `values` one array for each."""
         apart = self.stride[axis] == self.size[axis] and self.pads[axis] == (0, 0)
         if apart and self.image[axis] == self.size[axis] * self.count[axis]:
-            # Side by side they are the image: no zeros to add.
+            # Windows without overlap or gaps tile the image: there are no zeros to add.
             beside, shape = jnp.stack(values, axis + 2), values[0].shape
             return beside.reshape(*shape[: axis + 1], self.image[axis], *shape[axis + 2 :])
         return functools.reduce(
-            jnp.add, [self.put(value, axis, place) for place, value in enumerate(values)]
+            jnp.add, [self.put(value, axis, position) for position, value in enumerate(values)]
         )
 
-    def put(self, values: Array, axis: int, place: int) -> Array:
-        """Return values at a place of every window along one axis where they lie in the image.
+    def put(self, values: Array, axis: int, position: int) -> Array:
+        """Return an image with these values at one position of every window along one axis.
 
-        The transpose of `at`: zero elsewhere, and what falls beyond the image is dropped.
+        It is the transpose of `at`: the image is zero elsewhere, and values beyond it are dropped.
         """
-        before, span = place - self.pads[axis][0], self.span[axis]
+        before, span = position - self.pads[axis][0], self.span[axis]
         after = self.image[axis] - before - span
         return _pad(values, axis + 1, (before, after, self.stride[axis] - 1))
 
@@ -96,9 +97,9 @@ def _pad(x: Array, axis: int, by: tuple[int, int, int], value: float = 0.0) -> A
 def windows(layer: str, shape: Shape, size: Size, stride: Size, padding: Padding) -> Windows:
     """Return the windows over images of `shape` [height, width, channels], or ConfigurationError.
 
-    "valid": no border. "same": ⌈n/stride⌉ windows along an axis of n, the border split evenly and
-    the odd row behind, as TensorFlow and JAX do. A number: that much on all sides. Two pairs:
-    ((top, bottom), (left, right)).
+    "valid" pads nothing. "same" pads for ⌈n/stride⌉ windows along an axis of n, evenly on both
+    sides with the odd row behind, as TensorFlow and JAX do. A number pads all sides by so much, two
+    pairs by ((top, bottom), (left, right)).
     """
     if len(shape) != 3:
         raise ConfigurationError(
@@ -117,7 +118,7 @@ def windows(layer: str, shape: Shape, size: Size, stride: Size, padding: Padding
 
 
 def pair(layer: str, what: str, value: Any) -> Pair:
-    """Return a size given as one number or as two, one an axis, or raise ConfigurationError."""
+    """Return a size, given as one number or as one for each axis, or raise ConfigurationError."""
     sizes = (value, value) if isinstance(value, Integral) else value
     if (
         not isinstance(sizes, tuple)

@@ -93,8 +93,9 @@ def over_networks(
 ) -> Callable[..., Any]:
     """Return the function of one network as that of K: side by side, `jax.vmap`, or in turn.
 
-    In turn each network costs what it costs alone, where a batched operation would cost more.
-    The axes are those of `jax.vmap`, an axis or a tree of axes an argument; None: the same for all.
+    In turn each network costs what it costs alone, where a batched operation would cost more:
+    `jaxnet.kernels.form.Form.side_by_side` says which. The axes are those of `jax.vmap`, an axis or
+    a tree of axes an argument; None: the same for all.
     """
     if side_by_side:
         return jax.vmap(function, in_axes=in_axes, out_axes=out_axes, axis_name=NETWORKS)

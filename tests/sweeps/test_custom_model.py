@@ -407,7 +407,11 @@ def test_a_word_for_a_float_is_refused():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"hidden": [5]}, {"activation": "relu"}, {"l2": 0.1}, {"dropout": 0.5}]
+    "settings",
+    [
+        *({"hidden": [5]}, {"activation": "relu"}, {"l2": 0.1}, {"dropout": 0.5}),
+        {"batch_invariant": True},
+    ],
 )
 def test_settings_of_our_own_networks_are_refused_beside_a_model(settings):
     (name,) = settings
