@@ -164,7 +164,7 @@ def _check_point(x: Any, h: float) -> None:
             f"Pass x.astype(np.float64)"
         )
     if not x.flags.writeable:
-        raise ConfigurationError("x is read-only, but must be changed in place: pass x.copy()")
+        raise ConfigurationError("x must be changed in place, but is read-only: pass x.copy()")
     if not h > 0:
         raise ConfigurationError(f"expected a step h > 0, got {h}")
     if x.dtype.itemsize < 8:

@@ -1,11 +1,7 @@
-"""Pictures of runs and sweeps. Each takes plain arrays and returns a matplotlib Figure."""
+"""Plots of runs and sweeps: each function takes plain arrays and returns a matplotlib Figure."""
 
-from jaxnet.plots.accuracy import (
-    accuracy_map as accuracy_map,
-)
-from jaxnet.plots.accuracy import (
-    accuracy_over_pairs as accuracy_over_pairs,
-)
+from jaxnet.plots.accuracy import accuracy_map as accuracy_map
+from jaxnet.plots.accuracy import accuracy_over_pairs as accuracy_over_pairs
 from jaxnet.plots.activations import activation_histograms as activation_histograms
 from jaxnet.plots.comparison import optimizer_comparison as optimizer_comparison
 from jaxnet.plots.curves import learning_curves as learning_curves

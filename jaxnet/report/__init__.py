@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that shows all of it and needs nothing else."""
+"""The report of a run: one HTML file that shows everything and needs no other file."""
 
 from jaxnet.report.page import available as available
 from jaxnet.report.page import write_report as write_report
