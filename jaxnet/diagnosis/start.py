@@ -29,7 +29,7 @@ def initial_loss(run: Observed) -> Finding | None:
             evidence,
             f"The first loss is {first:.3g}, below the {expected:.3g} of guessing, although the "
             f"network has learned nothing yet.",
-            "check the loss for a mean over the classes as well as over the images, and the weights "
-            "for earlier training on these images",
+            "check the loss for a mean over the classes as well as over the images, and the "
+            "weights for earlier training on these images",
         )
     return None
