@@ -1,30 +1,31 @@
-"""The errors a user can cause: each says what was expected, what was got, and what to change."""
+"""The errors that a user can cause: each text has what was expected, what came, and a remedy."""
 
 import difflib
 from collections.abc import Iterable
 
-_MOST = 4000  # characters: a file may have put a whole page where a number should be
+_MAX_CHARACTERS = 4000  # a file may contain a whole page in place of a number
 
 
 class JaxnetError(Exception):
-    """Base of every error that jaxnet raises for a wrong input; the CLI prints its text."""
+    """The base of every error that jaxnet raises for a wrong input; the CLI prints its text."""
 
     def __init__(self, text: str = "") -> None:
-        if len(text) > _MOST:
-            text = f"{text[: _MOST * 3 // 4]} [...] {text[-_MOST // 5 :]}"
+        if len(text) > _MAX_CHARACTERS:
+            begin, end = _MAX_CHARACTERS * 3 // 4, _MAX_CHARACTERS // 5
+            text = f"{text[:begin]} [...] {text[-end:]}"
         super().__init__(text)
 
 
 class ConfigurationError(JaxnetError, ValueError):
-    """A setting that cannot be: unknown name, value out of range, empty grid, wrong shape."""
+    """A wrong setting: unknown name, value out of range, empty grid, wrong shape."""
 
 
 class DataError(JaxnetError, ValueError):
-    """A data set that is missing, truncated, corrupt, mislabelled or not what it says it is."""
+    """A data set that is missing, truncated, corrupt, mislabelled or of another kind."""
 
 
 class DataWarning(UserWarning):
-    """Data that can be, but probably are not what was meant: another scale, order, distribution."""
+    """Data that are valid but probably unintended: another scale, order, distribution."""
 
 
 class RunFolderError(JaxnetError, OSError):
@@ -32,11 +33,11 @@ class RunFolderError(JaxnetError, OSError):
 
 
 class WorkerError(JaxnetError, RuntimeError):
-    """Networks that no worker of a cluster could train."""
+    """Networks that no worker of a cluster can train."""
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
-    """Return the text for an unknown name: the near match if there is one, and every known name.
+    """Return the text for an unknown name, with the near match, if any, and all known names.
 
     >>> unknown("optimizer", "adm", ["adam", "sgd"])
     "unknown optimizer 'adm': did you mean 'adam'? Known: adam, sgd"

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: pure functions from the step (int32, from 0) to the rate of that step.
+"""Learning-rate schedules: pure functions from the step (int32, from 0) to its learning rate.
 
-Every number given to a factory may be a traced array, so that a sweep vmaps over it. A schedule
-keeps the dtype of its ``learning_rate`` and may be asked for any step, also beyond the last one.
+Every number given to a factory may be a traced array, so that a sweep can vmap over it. A schedule
+has the dtype of its ``learning_rate`` and accepts any step, also beyond the last one.
 """
 
 import inspect
@@ -25,8 +25,8 @@ Schedule: TypeAlias = Callable[[Any], Array]  # step -> rate, as in optax
 def scalar(name: str, value: ArrayLike, dtype: Any = None) -> Float[Array, ""]:
     """Return ``value`` as a strongly typed 0-d array of ``dtype`` (default: its own, or JAX's).
 
-    Every number of a schedule or an optimizer passes here, once: a Python 0.999 and an array 0.999
-    are then the same algorithm (``1 - 0.999`` differs by 1e-5 between float32 and float64).
+    Every number of a schedule or an optimizer is converted here once, so that a Python 0.999 and an
+    array 0.999 give the same algorithm (``1 - 0.999`` in float32 and float64 differ by 1e-5).
 
     >>> scalar("beta2", 0.999).dtype
     dtype('float32')
@@ -45,7 +45,7 @@ def scalar(name: str, value: ArrayLike, dtype: Any = None) -> Float[Array, ""]:
 
 
 def numeric_defaults(factory: Callable[..., Any]) -> dict[str, float]:
-    """Return what can be swept of a factory: its positional arguments that have a default.
+    """Return the hyperparameters of a factory: its positional arguments that have a default.
 
     >>> numeric_defaults(cosine)
     {'final_fraction': 0.0}
@@ -75,10 +75,10 @@ def exponential(
 ) -> Schedule:
     """Return rate(step) = learning_rate · decay^⌊step / steps_per_epoch⌋.
 
-    The schedule of the CS231n course: the rate is multiplied by ``decay`` after each epoch.
-    optax: ``exponential_decay(..., staircase=True)``, which divides in floating point; here the
-    division is of integers, because XLA turns x / constant into x · (1 / constant) and a product
-    that rounds to 2.9999998 would drop the rate one step late.
+    This is the schedule of the CS231n course: the rate is multiplied by ``decay`` after each epoch.
+    ``optax.exponential_decay(..., staircase=True)`` divides in floating point. Here the division
+    is of integers, because XLA turns x / constant into x · (1 / constant), and a product that
+    rounds to 2.9999998 would drop the rate one step late.
 
     >>> rate = exponential(1.0, 0.5, steps_per_epoch=100)
     >>> [float(rate(step)) for step in (0, 99, 100, 250)]
@@ -98,8 +98,8 @@ def step(
 ) -> Schedule:
     """Return rate(step) = learning_rate · decay^⌊step / every⌋, every = epochs_per_drop epochs.
 
-    ``every`` = epochs_per_drop · steps_per_epoch, rounded to whole steps and at least 1:
-    ``exponential`` with rarer, larger drops.
+    ``every`` = epochs_per_drop · steps_per_epoch, rounded to whole steps and at least 1. It is
+    ``exponential`` with fewer, larger drops.
 
     >>> rate = step(1.0, 0.5, 2.0, steps_per_epoch=100)
     >>> [float(rate(at)) for at in (0, 199, 200, 450)]
@@ -127,10 +127,10 @@ def _staircase(learning_rate: Float[Array, ""], decay: Number, every: Float[Arra
 def cosine(learning_rate: Number, final_fraction: Number = 0.0, *, total_steps: Number) -> Schedule:
     """Return rate(step) = learning_rate · (f + (1 − f) · ½(1 + cos(π · step / total_steps))).
 
-    f = ``final_fraction``: from learning_rate at step 0 down to f · learning_rate at step
-    total_steps, and constant from there on. The last step of a run is total_steps − 1, so the final
-    value itself is approached and not used. Loshchilov & Hutter, "SGDR" (2017), without restarts;
-    optax: ``cosine_decay_schedule(alpha=final_fraction)``.
+    The rate falls from learning_rate at step 0 to f · learning_rate at step total_steps, where
+    f = ``final_fraction``, and is constant from there on. The last step of a run is
+    total_steps − 1, so it never uses the final value itself. Source: Loshchilov & Hutter, "SGDR"
+    (2017), without restarts; optax has it as ``cosine_decay_schedule(alpha=final_fraction)``.
 
     >>> rate = cosine(1.0, 0.5, total_steps=100)
     >>> [float(rate(step)) for step in (0, 50, 100, 1000)]
@@ -166,8 +166,8 @@ def one_cycle(
     ``learning_rate`` is the peak. Both other ends are fractions of the peak: torch's
     ``OneCycleLR`` and ``optax.cosine_onecycle_schedule`` write initial_fraction = 1 / div_factor
     and final_fraction = 1 / (div_factor · final_div_factor), here with their defaults. optax rounds
-    ``top`` down to a whole step, torch ends both phases one step earlier. Smith & Topin,
-    "Super-Convergence" (2018); the cosine is fastai's.
+    ``top`` down to a whole step, torch ends both phases one step earlier. Source: Smith & Topin,
+    "Super-Convergence" (2018); fastai introduced the cosine.
 
     >>> rate = one_cycle(1.0, 0.25, 0.5, 0.0, total_steps=100)
     >>> [float(rate(step)) for step in (0, 25, 100)]
@@ -201,9 +201,9 @@ def _half_cosine(start: Number, end: Number, fraction: Float[Array, ""]) -> Floa
 def warmup(schedule: Schedule, warmup_steps: Number) -> Schedule:
     """Return rate(step) = schedule(step) · min(1, (step + 1) / max(warmup_steps, 1)).
 
-    Step 0 has 1/warmup_steps of the schedule's rate (not 0, which would waste the step), and step
-    warmup_steps − 1 is the first with all of it; 0 and 1 mean no warm-up. The schedule's own clock
-    is not shifted.
+    Step 0 has 1/warmup_steps of the schedule's rate, as 0 would waste the step, and step
+    warmup_steps − 1 is the first with the full rate; 0 and 1 mean no warm-up. The steps of the
+    schedule itself are not shifted.
 
     >>> rate = warmup(constant(1.0), 4)
     >>> [float(rate(step)) for step in (0, 1, 3, 100)]
@@ -220,10 +220,10 @@ def warmup(schedule: Schedule, warmup_steps: Number) -> Schedule:
 
 @dataclass(frozen=True)
 class ScheduleRule:
-    """A schedule by name: how to build it, and its numeric hyperparameters with their defaults.
+    """A row of the table of schedules: a function that builds one, and its hyperparameters.
 
     ``build(hyperparameters, total_steps=, steps_per_epoch=)`` reads "learning_rate" and its own
-    names from the mapping (an absent one takes its default) and ignores all others.
+    names from the mapping (with the default for an absent one) and ignores all others.
     """
 
     build: Callable[..., Schedule]
@@ -231,7 +231,7 @@ class ScheduleRule:
 
 
 def _rule(factory: Callable[..., Schedule]) -> ScheduleRule:
-    """Return the table's row for a factory; its keyword-only arguments are lengths of the run."""
+    """Return the row for a factory, whose keyword-only arguments are lengths of the run."""
     own = numeric_defaults(factory)
     parameters = inspect.signature(factory).parameters.values()
     lengths = [argument.name for argument in parameters if argument.kind is argument.KEYWORD_ONLY]
@@ -260,7 +260,7 @@ SCHEDULES: dict[str, ScheduleRule] = {
 
 @checked
 def find_schedule(name: str) -> ScheduleRule:
-    """Return ``SCHEDULES[name]``, or raise a ConfigurationError that names the near match."""
+    """Return ``SCHEDULES[name]``, or raise ConfigurationError with the near match."""
     if name not in SCHEDULES:
         raise ConfigurationError(unknown("schedule", name, SCHEDULES))
     return SCHEDULES[name]

@@ -1,4 +1,4 @@
-"""What users give, taken as what it holds or refused in one line: expected, got."""
+"""Checks of single arguments: return the plain value, or raise an error of one line."""
 
 import math
 import os
@@ -9,13 +9,13 @@ from typing import Any
 
 from jaxnet.errors import ConfigurationError, unknown
 
-LARGEST = 2**63 - 1  # what NumPy, SQLite and the operating system count to
-_MOST = 100  # characters of a value in a message
-_LONGEST_NAME = 255  # bytes of a file's name, of all file systems in use
+LARGEST = 2**63 - 1  # the largest integer of NumPy, SQLite and the operating system
+_MAX_CHARACTERS = 100  # of a value in a message
+_MAX_NAME_BYTES = 255  # of a file's name, on all common file systems
 
 
 class Unfit(ValueError):
-    """A value that cannot be what is expected."""
+    """A value that does not fit; an optional text says why."""
 
 
 def shown(value: Any) -> str:
@@ -28,9 +28,9 @@ def shown(value: Any) -> str:
         return f"an array {value.dtype}{list(value.shape)}"
     try:
         text = repr(held(value))
-    except Exception:  # an object of the user's, or an integer of thousands of digits
+    except Exception:  # a user's object, or an integer of thousands of digits
         text = ""
-    if text and " at 0x" not in text and "\n" not in text and len(text) <= _MOST:
+    if text and " at 0x" not in text and "\n" not in text and len(text) <= _MAX_CHARACTERS:
         return text
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
@@ -38,7 +38,7 @@ def shown(value: Any) -> str:
 
 
 def held(value: Any) -> Any:
-    """Return the number in a NumPy scalar or an array without axes; all else as it is.
+    """Return the number of a NumPy scalar or a 0-d array; return other values as they are.
 
     >>> import numpy as np
     >>> held(np.int64(3)), held(np.array(0.5)), held("3")
@@ -47,13 +47,13 @@ def held(value: Any) -> Any:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         try:
             return value.item()
-        except Exception:  # traced, or a random key: no number of the host
+        except Exception:  # a traced array or a random key has no number
             return value
     return value
 
 
 def take_whole(value: Any) -> int:
-    """Return a whole number of 64 bits; Unfit for all else, booleans and 2.0 included."""
+    """Return a whole number of 64 bits; raise Unfit for others, also booleans and 2.0."""
     value = held(value)
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise Unfit
@@ -64,7 +64,7 @@ def take_whole(value: Any) -> int:
 
 
 def take_number(value: Any) -> int | float:
-    """Return a finite number of Python's; Unfit for all else, booleans and texts included."""
+    """Return a finite Python number; raise Unfit for others, also booleans and texts."""
     value = held(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise Unfit
@@ -74,13 +74,13 @@ def take_number(value: Any) -> int | float:
         number = float(value)
         if math.isfinite(number):
             return number
-    except OverflowError:  # an integer of hundreds of digits is no float
+    except OverflowError:  # an integer of hundreds of digits
         pass
     raise Unfit
 
 
 def take_flag(value: Any) -> bool:
-    """Return True or False; Unfit for all else, 0 and 1 included."""
+    """Return True or False; raise Unfit for others, also 0 and 1."""
     value = held(value)
     if not isinstance(value, bool):
         raise Unfit
@@ -88,22 +88,22 @@ def take_flag(value: Any) -> bool:
 
 
 def take_path(value: Any) -> Path:
-    """Return a path, ~ expanded; Unfit for what no file can be called."""
+    """Return a path with ~ expanded; raise Unfit if no file can have this name."""
     try:
         text = os.fspath(value)
         if not isinstance(text, str) or not text or "\0" in text:
             raise Unfit
         path = Path(text).expanduser()
         names = [os.fsencode(part) for part in path.parts]
-    except (TypeError, RuntimeError, UnicodeError):  # no path, no such home, no such letters
+    except (TypeError, RuntimeError, UnicodeError):  # not a path, no such home, no such characters
         raise Unfit from None
-    if any(len(name) > _LONGEST_NAME for name in names):
+    if any(len(name) > _MAX_NAME_BYTES for name in names):
         raise Unfit
     return path
 
 
 def whole(name: str, value: Any, lowest: int = 0, highest: int = LARGEST) -> int:
-    """Return a whole number in a range; ConfigurationError that names it otherwise.
+    """Return a whole number in a range, or raise ConfigurationError that names the argument.
 
     >>> whole("steps", 2.0, 1)
     Traceback (most recent call last):
@@ -130,7 +130,7 @@ def number(
     *,
     above: bool = False,
 ) -> int | float:
-    """Return a finite number from `low` to `high`, `above` low or at it; else ConfigurationError.
+    """Return a finite number from `low` (with `above`: above it) to `high`, or raise an error.
 
     >>> number("memory", "2GB", 0, above=True)
     Traceback (most recent call last):
@@ -162,7 +162,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
-    """Return a name that is known; ConfigurationError with the near match otherwise."""
+    """Return a known name, or raise ConfigurationError with the near match."""
     known = list(known)
     if not isinstance(value, str) or value not in known:
         got = value if isinstance(value, str) else shown(value)

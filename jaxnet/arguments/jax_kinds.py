@@ -14,16 +14,16 @@ from jaxtyping import PyTree, ScalarLike
 from jaxnet.arguments.checks import Unfit, take_number
 from jaxnet.arguments.kinds import Kind, take_numpy
 
-_MOST = float(np.finfo(np.float32).max)
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def kind_of(hint: Any) -> Kind | None:
-    """Return the kind of an annotation of JAX's; None if it is another."""
+    """Return the kind of one of JAX's annotations; None for others."""
     return next((kind for known, kind in _KINDS if hint == known), None)
 
 
 def scalars() -> tuple[Any, ...]:
-    """Return the members of the union that one number, traced or not, is annotated as."""
+    """Return the members of ScalarLike, the annotation of one number, traced or not."""
     return typing.get_args(ScalarLike)
 
 
@@ -40,13 +40,13 @@ def _take_dtype(value: Any) -> Any:
 
 
 def _take_scalar(value: Any) -> Any:
-    """Return one number, traced or not, of the dtype that it has."""
+    """Return one number, traced or not, in its own dtype."""
     if getattr(value, "shape", ()) != ():
         raise Unfit("for several values at once, vmap the function")
     if isinstance(value, Tracer):
         return value
     number = take_number(value)
-    if abs(number) > _MOST and not jax.config.read("jax_enable_x64"):
+    if abs(number) > _MAX_FLOAT32 and not jax.config.read("jax_enable_x64"):
         raise Unfit("beyond float32")
     if isinstance(value, jax.Array):
         return value
@@ -56,7 +56,7 @@ def _take_scalar(value: Any) -> Any:
 
 
 def _take_tree(value: Any) -> Any:
-    """Return a tree whose leaves, if any, are all arrays of numbers."""
+    """Return a tree whose leaves are all arrays of numbers; a tree without leaves is fine."""
     if isinstance(value, collections.abc.Iterator):
         raise Unfit
     leaves = jax.tree.leaves(value)
@@ -79,13 +79,13 @@ def _take_array_like(value: Any) -> Any:
 
 
 def on_device(array: np.ndarray | np.generic) -> jax.Array:
-    """Return a NumPy array as one of JAX's; Unfit for integers that would wrap around."""
+    """Return a NumPy array as a JAX array; raise Unfit for integers that would wrap around."""
     array = take_numpy(array)
-    with np.errstate(over="ignore"):  # beyond float32: infinity
-        taken = jnp.asarray(array)
-    if array.dtype.kind in "iu" and (np.asarray(taken) != array).any():
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
+        converted = jnp.asarray(array)
+    if array.dtype.kind in "iu" and (np.asarray(converted) != array).any():
         raise Unfit("it has integers beyond int32")
-    return taken
+    return converted
 
 
 SCALAR = Kind("a finite number", _take_scalar)

@@ -28,7 +28,7 @@ def take_numpy(value: Any) -> np.ndarray:
     if not hasattr(value, "dtype") and not isinstance(value, list | tuple):
         raise Unfit
     if isinstance(value, np.ma.MaskedArray):
-        raise Unfit("fill its masked values, with filled(value)")  # np.asarray would uncover them
+        raise Unfit("fill its masked values, with filled(value)")  # np.asarray would drop the mask
     try:
         array = np.asarray(value)
     except Exception:  # a ragged list, a traced array

@@ -1,9 +1,9 @@
-"""Arguments of public functions, checked and converted by what the signature says.
+"""Check and convert the arguments of public functions by their annotations.
 
-`@checked` reads the annotations: `int`, `Path | str`, `Float[Array, "batch classes"]`. NumPy's and
-JAX's scalars are taken as the number that they hold, paths have their ~ expanded, NumPy's arrays
-become JAX's where those are asked for; all else that does not fit is a ConfigurationError that
-names the argument. It is done on the host, when the function is called or traced.
+`@checked` reads the annotations: `int`, `Path | str`, `Float[Array, "batch classes"]`. NumPy and
+JAX scalars become Python numbers, paths get their ~ expanded, and NumPy arrays become JAX arrays
+if the annotation asks for them. A value that does not fit raises a ConfigurationError that names
+the argument. The checks run on the host, when the function is called or traced.
 """
 
 import collections.abc
@@ -42,7 +42,9 @@ def checked(function: F) -> F:
     signature = inspect.signature(function)
 
     @functools.cache
-    def kinds() -> dict[str, Kind | None]:  # at the first call: annotations may name what follows
+    def kinds() -> dict[
+        str, Kind | None
+    ]:  # at the first call, as annotations may name later classes
         annotations = {p.name: p.annotation for p in signature.parameters.values()}
         return {name: kind_of(_resolved(hint, function)) for name, hint in annotations.items()}
 
@@ -55,24 +57,24 @@ def checked(function: F) -> F:
                 if kind is None or parameter.kind is parameter.VAR_KEYWORD:
                     continue
                 if parameter.kind is parameter.VAR_POSITIONAL:
-                    taken = tuple(fit(f"{name}[{i}]", v, kind) for i, v in enumerate(value))
+                    converted = tuple(fit(f"{name}[{i}]", v, kind) for i, v in enumerate(value))
                 elif value is parameter.default:
                     continue
                 else:
-                    taken = fit(name, value, kind)
-                bound.arguments[name] = taken
+                    converted = fit(name, value, kind)
+                bound.arguments[name] = converted
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(F, call)
 
 
 def _axes() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which an axis of one name has one length; it would load JAX."""
+    """Return a context in which axes of one name have one length; without JAX there are none."""
     return jaxtyped("context") if "jax" in sys.modules else contextlib.nullcontext()
 
 
 def _resolved(hint: Any, function: Any) -> Any:
-    """Return an annotation; anything goes for one in quotes of a package that is not there."""
+    """Return an annotation; a quoted one from a package that is not installed becomes Any."""
     if hint is inspect.Parameter.empty:
         return Any
     try:
@@ -90,7 +92,7 @@ def check_fields(instance: Any) -> None:
 
 
 def fit(name: str, value: Any, kind: Kind) -> Any:
-    """Return the value as what its kind asks for; ConfigurationError that names it otherwise."""
+    """Return the value converted to a kind, or raise ConfigurationError that names it."""
     try:
         return kind.take(value)
     except Unfit as error:
@@ -100,10 +102,10 @@ def fit(name: str, value: Any, kind: Kind) -> Any:
 
 @functools.cache
 def kind_of(hint: Any) -> Kind | None:
-    """Return the kind of an annotation; None if it allows anything."""
+    """Return the kind of an annotation, or None if it allows anything."""
     if hint in _KINDS:  # Any, int, str, ...
         return _KINDS[hint]
-    if "jax" in sys.modules:  # else no annotation names its types: data sets load without it
+    if "jax" in sys.modules:  # data sets load without JAX, and then no annotation has its types
         from jaxnet.arguments import jax_kinds
 
         if (kind := jax_kinds.kind_of(hint)) is not None:
@@ -152,7 +154,7 @@ def _union(members: tuple[Any, ...]) -> Kind | None:
     if Path in members:
         members = tuple(member for member in members if member is not str)
     kinds: list[Kind] = []
-    if complex in members:  # ScalarLike's: a union within a union is no longer one
+    if complex in members:  # ScalarLike, whose members Python merges into the outer union
         from jaxnet.arguments.jax_kinds import SCALAR, scalars
 
         members = tuple(member for member in members if member not in scalars())
@@ -220,18 +222,18 @@ def _take_parts(parts: tuple[Kind | None, ...], value: Any) -> tuple[Any, ...]:
 
 def _take_sequence(part: Kind | None, value: Any) -> Any:
     if hasattr(value, "dtype") and getattr(value, "ndim", 0):
-        value = list(value)  # an array, NumPy's or JAX's
-    # What has no order or can be read once only is refused, as a text is, which has parts too.
+        value = list(value)  # an array of NumPy or JAX
+    # Sets have no order and iterators can be read only once, so they are refused, as are texts.
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, collections.abc.Sequence):
         raise Unfit
     if part is None:
         return value
-    taken = [part.take(one) for one in value]
-    return taken if isinstance(value, list) else tuple(taken)
+    converted = [part.take(one) for one in value]
+    return converted if isinstance(value, list) else tuple(converted)
 
 
 def _take_array(hint: Any, value: Any) -> Any:
-    """Return an array that fits an annotation of jaxtyping's, of NumPy or of JAX as it says."""
+    """Return an array of NumPy or JAX that fits a jaxtyping annotation."""
     if hint.array_type is np.ndarray:
         value = take_numpy(value)
     elif isinstance(value, np.ndarray | np.generic):

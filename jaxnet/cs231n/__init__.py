@@ -7,9 +7,9 @@ it as it is and run this cell first:
     jaxnet.cs231n.stand_in_for("cs231n")  # or "daseCV", "cs682", "dl", ...
     jaxnet.cs231n.course_year(2017)  # only for notebooks of 2017 and before
 
-Modules, names, signatures, random draws and printed lines are the course's; what the course
-leaves to the student is filled in. What differs: weights are saved as safetensors instead of
-pickles, and mistakes get an error that names them.
+Modules, names, signatures, random draws and printed lines are the course's, with the code that
+the course leaves to the student. Two things differ: weights are saved as safetensors instead of
+pickles, and mistakes raise an error that names them.
 """
 
 from jaxnet.cs231n.conventions import course_year

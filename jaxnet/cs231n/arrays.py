@@ -1,4 +1,4 @@
-"""NumPy in, NumPy out, dtype kept: how a compiled function is called from the course's code."""
+"""Call compiled functions from the course's code: NumPy in, NumPy out, in the same dtype."""
 
 import functools
 import itertools
@@ -12,18 +12,18 @@ from jax.core import Tracer
 
 from jaxnet.errors import ConfigurationError
 
-# Each call here waits for its result, so a CPU need not hand the work to another thread first: that
-# is half of the time of a notebook's smallest calls. JAX reads this when it first computes; where
-# it did so before this import, calls are slower, and otherwise the same.
+# Every call here waits for its result, so a CPU need not hand the work to another thread first. The
+# hand-over takes half of the time of a notebook's smallest calls. JAX reads this option when it
+# first computes; after that, the option has no effect and calls are only slower.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) -> Callable:
     """Compile a pure function once for each set of argument shapes, for calls from NumPy code.
 
-    float64 arrays are computed in float64 whatever JAX's global default, float32 products are
-    float32 on every device. What comes back are device arrays: pass those a caller may look at or
-    change through `numpy`, keep what only a later call needs (caches) as they are.
+    float64 arrays are computed in float64 whatever JAX's global default is, and matrix products of
+    float32 arrays in float32 on every device. The function returns device arrays: convert results
+    for a caller with `numpy`, and leave caches, which only a later call needs, as they are.
     """
     if function is None:
         return functools.partial(compiled, static=static)
@@ -31,8 +31,8 @@ def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) ->
 
     @functools.wraps(function)
     def call(*args, **settings):
-        # NumPy's promotion and broadcasting of scalars is what the course's code expects, and is
-        # decided on the host (`floats`); inside, jaxnet's strict rules hold.
+        # The course's code expects NumPy's promotion, which `floats` applies on the host. Inside
+        # the program jaxnet's strict rules hold.
         with jax.enable_x64(True), jax.default_matmul_precision("float32"):
             return program(*args, **settings)
 
@@ -40,28 +40,28 @@ def compiled(function: Callable | None = None, *, static: Sequence[str] = ()) ->
 
 
 def join(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Return all numbers of arrays of one dtype as one array [numbers]."""
+    """Return the values of arrays of one dtype, one after the other, in one flat array."""
     return np.concatenate([array.ravel() for array in arrays])
 
 
 def part(flat: Any, shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
-    """Return arrays of these shapes that lie one after the other in `flat`: of NumPy's, views.
+    """Undo `join`: return arrays of these shapes, which are views if `flat` is a NumPy array.
 
     >>> w, b = part(join([np.eye(2), np.ones(3)]), ((2, 2), (3,)))
     >>> w.tolist(), b.tolist()
     ([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0, 1.0])
     """
-    return [flat[place].reshape(shape) for place, shape in _places(shapes)]
+    return [flat[span].reshape(shape) for span, shape in _spans(shapes)]
 
 
 @functools.lru_cache(maxsize=256)
-def _places(shapes: tuple[tuple[int, ...], ...]) -> list[tuple[slice, tuple[int, ...]]]:
+def _spans(shapes: tuple[tuple[int, ...], ...]) -> list[tuple[slice, tuple[int, ...]]]:
     ends = list(itertools.accumulate(map(math.prod, shapes)))
     return [(slice(a, b), shape) for a, b, shape in zip([0, *ends], ends, shapes, strict=False)]
 
 
 def numpy(tree: Any) -> Any:
-    """Return the arrays of tuples, lists and dicts as NumPy arrays of one's own, 0-d as scalars."""
+    """Copy the arrays of tuples, lists and dicts into NumPy arrays; 0-d ones become scalars."""
     if isinstance(tree, dict):
         return {key: numpy(value) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
@@ -73,8 +73,8 @@ def numpy(tree: Any) -> Any:
 def floats(**arrays: Any) -> tuple[np.ndarray, ...]:
     """Return the arrays in their common floating dtype, as NumPy would promote them.
 
-    Integers and booleans count as float64. ConfigurationError, by name, for what is no array of
-    numbers (None, strings, ragged lists, complex numbers).
+    Integers and booleans count as float64. Raises ConfigurationError, which names the argument,
+    for anything but real numbers (None, strings, ragged lists, complex numbers).
 
     >>> [a.dtype.name for a in floats(x=np.ones(2, np.float32), w=[1, 2])]
     ['float64', 'float64']

@@ -1,13 +1,13 @@
-"""What the course changed between its years, as one setting.
+"""The conventions that the course changed between its years, as one setting.
 
-| | to 2016 | 2017 | from 2018 |
+| | up to 2016 | 2017 | from 2018 |
 |---|---|---|---|
-| p of dropout, and `dropout=` of `FullyConnectedNet`, is to | drop | drop | keep |
+| p of dropout, and `dropout=` of `FullyConnectedNet`: the probability to | drop | drop | keep |
 | penalty of the first assignment's classifiers | ½·reg·Σ‖W‖² | reg·Σ‖W‖² | reg·Σ‖W‖² |
 
 The first assignment's classifiers are `neural_net.TwoLayerNet`, `linear_svm` and `softmax`; the
 networks of `fc_net` have ½·reg·Σ‖W‖² in every year. The newest year is the default. Renamed copies
-follow the year they were copied in: cs682 and daseCV that of 2018, asgn2 and CS182 that of 2016.
+follow the year they were copied in: 2018 for cs682 and daseCV, 2016 for asgn2 and CS182.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ _year = LATEST
 
 
 def course_year(year: int) -> None:
-    """Follow the conventions of the course as given in this year, from here on.
+    """Follow the conventions of the course in this year from now on.
 
-    Networks that exist already keep theirs.
+    Existing networks keep their conventions.
 
     >>> course_year(2017)
     >>> keep_probability(0.25)
@@ -37,7 +37,7 @@ def course_year(year: int) -> None:
 
 
 def p_keeps() -> bool:
-    """Is p of dropout the probability to keep, rather than to drop?"""
+    """Whether p of dropout is the probability to keep a value instead of to drop it."""
     return _year >= 2018
 
 
@@ -47,14 +47,14 @@ def first_assignment_penalty() -> str:
 
 
 def keep_probability(p: Any, *, name: str = "p in dropout_param") -> float:
-    """Return the probability to keep that p stands for."""
+    """Return the probability to keep a value, given p of this year's convention."""
     keep = p if p_keeps() else 1 - p
     if 0 < keep <= 1:
         return float(keep)
     if p_keeps():
         raise ConfigurationError(
-            f"{name}: expected the probability to keep, more than 0 and at most 1, got {p}. In "
-            f"notebooks to 2017 it is the probability to drop: call "
+            f"{name}: expected the probability to keep, above 0 and at most 1, got {p}. In "
+            f"notebooks up to 2017 it is the probability to drop: call "
             f"jaxnet.cs231n.course_year(2017) first"
         )
     raise ConfigurationError(

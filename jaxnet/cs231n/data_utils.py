@@ -1,4 +1,4 @@
-"""CIFAR-10 as the course's notebooks ask for it, through the reader of `jaxnet.data`."""
+"""The course's functions that load CIFAR-10, on top of the reader of `jaxnet.data`."""
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,8 +24,8 @@ FOLDER = "cifar-10-batches-py"
 def load_CIFAR_batch(filename: str | Path) -> Batch:
     """Return images (float64, 0 to 255) and labels of one batch file, pickled or binary (.bin).
 
-    DataError, naming the file, for one that is missing, cut short, or no CIFAR-10 batch. A pickle
-    that asks for anything but arrays is refused, unlike by pickle.load.
+    Raises DataError, which names the file, if it is missing, cut short, or no CIFAR-10 batch.
+    Unlike pickle.load, it refuses a pickle that asks for anything but arrays.
     """
     images, labels = cifar10.read_batch(Path(filename))
     return images.astype(np.float64), labels.astype(np.int64)
@@ -34,10 +34,12 @@ def load_CIFAR_batch(filename: str | Path) -> Batch:
 def load_CIFAR10(ROOT: str | Path) -> Both:
     """Return training images and labels, test images and labels, of CIFAR-10 in the folder ROOT.
 
-    Images are float64 from 0 to 255, [n, 32, 32, 3]; labels int64. The 50,000 take 1.2 GB.
+    Images are float64 from 0 to 255, [n, 32, 32, 3], and labels int64. The 50,000 training images
+    take 1.2 GB.
 
-    If ROOT is not there and is called cifar-10-batches-py, as in the notebooks, CIFAR-10 is taken
-    from jaxnet's own data directory (JAXNET_DATA_DIR). DataError if it is in neither, or damaged.
+    If ROOT is not there and is called cifar-10-batches-py, as in the notebooks, CIFAR-10 is read
+    from jaxnet's own data directory (JAXNET_DATA_DIR). Raises DataError if it is in neither place,
+    or damaged.
     """
     data = cifar10.read(_place(Path(ROOT)))
     return (
@@ -56,12 +58,12 @@ def get_CIFAR10_data(
 ) -> dict[str, np.ndarray]:
     """Return X_train, y_train, X_val, y_val, X_test, y_test as a dictionary.
 
-    Images are float64 [n, 3, 32, 32], minus the mean training image unless told otherwise.
-    Training takes the first images of the 50,000, validation those that follow, test the first of
-    the 10,000. Read from cs231n/datasets/cifar-10-batches-py (or that of a renamed package) in the
-    working directory, else from jaxnet's own data directory.
+    Images are float64 [n, 3, 32, 32], minus the mean training image if `subtract_mean`. Training
+    takes the first of the 50,000 images, validation the next ones, test the first of the 10,000.
+    The data are read from cs231n/datasets/cifar-10-batches-py in the working directory (or the
+    same folder of a renamed package), else from jaxnet's own data directory.
 
-    ConfigurationError for more images than there are; DataError as in `load_CIFAR10`.
+    Raises ConfigurationError for more images than there are, and DataError as `load_CIFAR10` does.
     """
     folders = [Path("cs231n/datasets") / FOLDER, *sorted(Path().glob(f"*/datasets/{FOLDER}"))]
     data = cifar10.read(_place(next((f for f in folders if f.exists()), folders[0])))
@@ -82,7 +84,7 @@ def get_CIFAR10_data(
     }
     result: dict[str, np.ndarray] = {}
     for part, (images, labels) in parts.items():
-        # From bytes to channels-first floats in one pass: the one large array of all this.
+        # One pass from bytes to channels-first floats, without a second large array.
         result[f"X_{part}"] = np.array(images.transpose(0, 3, 1, 2), np.float64, order="C")
         result[f"y_{part}"] = labels.astype(np.int64)
     if subtract_mean:
@@ -112,17 +114,17 @@ def _place(root: Path) -> Path:
 
 
 def load_tiny_imagenet(path: Any, dtype: Any = np.float32, subtract_mean: bool = True) -> NoReturn:
-    """Raise ConfigurationError: not part of jaxnet."""
+    """Raise ConfigurationError, because this is not part of jaxnet."""
     _not_part_of_jaxnet("load_tiny_imagenet")
 
 
 def load_imagenet_val(num: int | None = None) -> NoReturn:
-    """Raise ConfigurationError: not part of jaxnet."""
+    """Raise ConfigurationError, because this is not part of jaxnet."""
     _not_part_of_jaxnet("load_imagenet_val")
 
 
 def load_models(models_dir: Any) -> NoReturn:
-    """Raise ConfigurationError: not part of jaxnet, which opens no pickles that can run code."""
+    """Raise ConfigurationError, because jaxnet opens no pickles that can run code."""
     _not_part_of_jaxnet("load_models")
 
 

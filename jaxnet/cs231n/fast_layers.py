@@ -1,4 +1,4 @@
-"""The course's fast layers: here the layers of `jaxnet.cs231n.layers` are the fast ones already."""
+"""The course's fast layers, under whose names are the layers of `jaxnet.cs231n.layers`."""
 
 from jaxnet.cs231n.spatial import (
     conv_backward_naive,

@@ -1,4 +1,4 @@
-"""Features of an image by hand: gradient orientations and hues."""
+"""Hand-made features of an image: gradient orientations and hues."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Real, ScalarLike
 from jaxnet.errors import ConfigurationError
 
 ORIENTATIONS = 9
-CELL = 8  # pixels
+CELL_PIXELS = 8
 
 
 def extract_features(
@@ -19,8 +19,8 @@ def extract_features(
 ) -> Float[np.ndarray, "n features"] | Float[np.ndarray, "0"]:
     """Return [n, F₁ + … + F_k], the features of each image side by side; an empty array for n = 0.
 
-    Each function takes an image (axes of length 1 dropped) and returns [F_i], the same F_i for
-    every image; ConfigurationError otherwise. `verbose` prints a line each 1,000 images.
+    Each function takes an image without axes of length 1 and returns [F_i]. Raises
+    ConfigurationError if F_i differs between images. `verbose` prints a line every 1,000 images.
     """
     if len(imgs) == 0:
         return np.array([])
@@ -50,10 +50,10 @@ def extract_features(
 def rgb2gray(rgb: Real[np.ndarray, "... channels"]) -> Float[np.ndarray, "..."]:
     """0.299·red + 0.587·green + 0.144·blue.
 
-    The course's weights, for its numbers: they add up to 1.03. The standard (ITU-R BT.601) has
-    0.114 for blue.
+    These are the course's weights, which give its results, although they add up to 1.03. The
+    standard (ITU-R BT.601) has 0.114 for blue.
     """
-    # np.dot, not @: its last bit decides the direction where neighbours are all but equal.
+    # np.dot and @ differ in the last bit, which decides the direction of near-equal neighbours.
     return np.dot(rgb[..., :3], [0.299, 0.587, 0.144])
 
 
@@ -63,9 +63,9 @@ def hog_feature(
     """Return the histogram of oriented gradients: 9 for each cell of 8×8 pixels, 144 for 32×32.
 
     A pixel adds its gradient's length/64 to the bin of 20° that has its direction, arctan(gy/gx)
-    + 90°; directions outside of 0° to 180° are left out. By column of cells, then row, then bin;
-    pixels beyond the last whole cell are left out. Dalal and Triggs 2005, without their overlapping
-    blocks.
+    + 90°; other directions than 0° to 180° do not count, nor do pixels beyond the last whole cell.
+    The order is by column of cells, then row, then bin. Source: Dalal and Triggs 2005, here
+    without their overlapping blocks.
     """
     image = rgb2gray(im) if im.ndim == 3 else np.asarray(im, np.float64)
     cells = _cells(*image.shape)
@@ -74,11 +74,11 @@ def hog_feature(
     gy[:-1] = image[1:] - image[:-1]
     direction = np.arctan2(gy, gx + 1e-15) * (180 / np.pi) + 90
     counted = (direction > 0) & (direction < 180) & (cells >= 0)
-    # By comparison with the edges: a quotient could round up into the next bin.
+    # Compared with the edges, because a quotient could round up into the next bin.
     bins = np.searchsorted(_EDGES, direction[counted], side="right") - 1
     return np.bincount(
         cells[counted] * ORIENTATIONS + bins,
-        weights=np.sqrt(gx**2 + gy**2)[counted] / CELL**2,
+        weights=np.sqrt(gx**2 + gy**2)[counted] / CELL_PIXELS**2,
         minlength=(cells.max() + 1) * ORIENTATIONS,
     )
 
@@ -88,13 +88,15 @@ _EDGES = np.arange(ORIENTATIONS) * (180 / ORIENTATIONS)
 
 @functools.cache
 def _cells(height: int, width: int) -> Int[np.ndarray, "height width"]:
-    """Return the number of each pixel's cell, counted down the columns; −1 for no whole cell."""
-    rows, columns = height // CELL, width // CELL
+    """Return the number of each pixel's cell, counted down the columns; −1 outside whole cells."""
+    rows, columns = height // CELL_PIXELS, width // CELL_PIXELS
     if not rows or not columns:
         raise ConfigurationError(
-            f"hog_feature expects images of at least {CELL}×{CELL} pixels, got {height}×{width}"
+            f"hog_feature expects images of at least {CELL_PIXELS}×{CELL_PIXELS} pixels, "
+            f"got {height}×{width}"
         )
-    row, column = np.arange(height)[:, None] // CELL, np.arange(width)[None, :] // CELL
+    row = np.arange(height)[:, None] // CELL_PIXELS
+    column = np.arange(width)[None, :] // CELL_PIXELS
     return np.where((row < rows) & (column < columns), column * rows + row, -1)
 
 
@@ -107,11 +109,13 @@ def color_histogram_hsv(
 ) -> Float[np.ndarray, " nbin"]:
     """Return the histogram of the hue of an RGB image with pixels from 0 to xmax, in nbin bins.
 
-    Hues run from 0 to xmax. The shares of the bins, which add up to 1; with normalized=False the
-    counts times the width of a bin, as the course has it. ConfigurationError for pixels out of
-    range, such as after the mean image was subtracted.
+    Hues run from 0 to xmax. The result has the shares of the bins, which add up to 1, or with
+    normalized=False the counts times the width of a bin, as in the course. Raises
+    ConfigurationError for pixels out of range, such as after a mean image was subtracted.
     """
-    from matplotlib.colors import rgb_to_hsv  # here: it takes longer to import than the rest
+    from matplotlib.colors import (
+        rgb_to_hsv,  # here, because its import takes longer than all others
+    )
 
     try:
         hue = rgb_to_hsv(im / xmax)[:, :, 0] * xmax

@@ -1,8 +1,8 @@
-"""Gradients by central differences, (f(x + h) − f(x − h))/(2h) one coordinate at a time.
+"""Gradients by central differences, (f(x + h) − f(x − h))/(2h), one coordinate at a time.
 
-The course's quick looks: they print or return numbers and leave the judgement to the reader.
-`jaxnet.check_grads` judges: it bounds the error of its own differences, knows kinks from bugs, and
-says which part of a gradient is wrong and how.
+These are the course's functions, which print or return numbers and leave the judgement to the
+reader. `jaxnet.check_grads` judges: it bounds the error of its own differences, tells kinks from
+bugs, and says which part of a gradient is wrong and how.
 """
 
 import random
@@ -24,12 +24,14 @@ def eval_numerical_gradient(
 ) -> Float[np.ndarray, "*shape"]:
     """Return the numerical gradient of a scalar f at x: grad_i = (f(x + h·e_i) − f(x − h·e_i))/2h.
 
-    x is changed in place, one coordinate at a time, so that f may as well read it from elsewhere
-    (`model.params["W1"]`); it is as before when this returns or raises. `verbose` prints index and
-    slope of each coordinate. The error is about h²·|f'''|/6 plus 1e-16·|f|/h for float64.
+    x is changed in place, one coordinate at a time, so f may ignore its argument and read the same
+    array elsewhere (`model.params["W1"]`); x is restored when this returns or raises. `verbose`
+    prints index and slope of each coordinate. The error is about h²·|f'''|/6 plus 1e-16·|f|/h in
+    float64.
 
-    ConfigurationError if x cannot be changed in place (integers, read-only, no NumPy array) or f
-    is no single number; a UserWarning for float32, whose differences say little.
+    Raises ConfigurationError if x cannot be changed in place (integers, read-only, no NumPy array)
+    or f returns anything but one number. Warns with UserWarning for float32, whose differences
+    have few correct digits.
 
     >>> grad = eval_numerical_gradient(lambda x: (x**2).sum(), np.array([1.0, -2.0]), verbose=False)
     >>> grad.round(6)
@@ -49,9 +51,9 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[np.ndarray], Any], x: Any, df: Any, h: float = 1e-5
 ) -> Float[np.ndarray, "*shape"]:
-    """Return the numerical gradient of Σ f(x)·df: what a backward pass gives for upstream df.
+    """Return the numerical gradient of Σ f(x)·df, as a backward pass does for upstream df.
 
-    f returns an array, df has its shape. Otherwise as `eval_numerical_gradient`.
+    f returns an array of the shape of df. The rest is as in `eval_numerical_gradient`.
 
     >>> x = np.array([[1.0, 2.0]])
     >>> eval_numerical_gradient_array(lambda x: x**3, x, np.array([[1.0, 10.0]])).round(6)
@@ -64,10 +66,10 @@ def eval_numerical_gradient_array(
 def eval_numerical_gradient_blobs(
     f: Callable[..., Any], inputs: Sequence[Any], output: Any, h: float = 1e-5
 ) -> list[np.ndarray]:
-    """Return the numerical gradient by each input of a function that writes its output.
+    """Return the numerical gradient, for each input, of a function that writes its output.
 
-    Inputs and output are objects with arrays `vals` and `diffs`. f(*inputs, output) reads the
-    `vals` of the inputs and writes those of the output, whose `diffs` are the upstream gradient.
+    Inputs and output are objects with arrays `vals` and `diffs`. f(*inputs, output) reads
+    `inputs[i].vals` and writes `output.vals`; `output.diffs` is the upstream gradient.
     """
 
     def value(_: np.ndarray) -> np.ndarray:
@@ -85,7 +87,7 @@ def eval_numerical_gradient_blobs(
 def eval_numerical_gradient_net(
     net: Any, inputs: Sequence[Any], output: Any, h: float = 1e-5
 ) -> list[np.ndarray]:
-    """Return what `eval_numerical_gradient_blobs` does for f = net.forward, without arguments."""
+    """Return `eval_numerical_gradient_blobs` of net.forward, which takes no arguments."""
     return eval_numerical_gradient_blobs(lambda *args: net.forward(), inputs, output, h=h)
 
 
@@ -98,13 +100,13 @@ def grad_check_sparse(
 ) -> None:
     """Print numerical and analytic slope, and their relative error, at a few random coordinates.
 
-    The error is |n − a|/(|n| + |a|), 0 where both are 0. Coordinates come from Python's `random`
-    (`random.seed` repeats them). A few of many: `jaxnet.check_grads` looks at all at once.
+    The error is |n − a|/(|n| + |a|), or 0 if both are 0. Coordinates come from Python's `random`,
+    so `random.seed` repeats them. `jaxnet.check_grads` checks all coordinates at once.
     """
     _check_point(x, h)
     if np.shape(analytic_grad) != x.shape:
         raise ConfigurationError(
-            f"a gradient has the shape of its point: got x {x.shape}, analytic_grad "
+            f"analytic_grad must have the shape of x: got x {x.shape}, analytic_grad "
             f"{np.shape(analytic_grad)}"
         )
     for _ in range(num_checks):
@@ -121,8 +123,8 @@ def grad_check_sparse(
 def _either_side(
     f: Callable[[np.ndarray], Any], x: np.ndarray, i: int, h: float
 ) -> tuple[Any, Any]:
-    """Return f(x) with coordinate i moved up and down by h; x is restored in any case."""
-    flat = x.flat  # walks any layout in place, where a reshape may be a copy
+    """Return f(x) with coordinate i moved up and down by h, and restore x in any case."""
+    flat = x.flat  # changes any layout in place, where a reshape may copy
     old = flat[i]
     try:
         flat[i] = old + h
@@ -137,15 +139,14 @@ def _either_side(
 def _weighted(
     f: Callable[[np.ndarray], Any], x: np.ndarray, df: np.ndarray, h: float, grad: np.ndarray
 ) -> np.ndarray:
-    def kept(x: np.ndarray) -> np.ndarray:
-        return np.array(f(x))  # a copy: f may write into the same array each time
+    def copied(x: np.ndarray) -> np.ndarray:
+        return np.array(f(x))  # f may write into the same array each time
 
     for i in range(x.size):
-        plus, minus = _either_side(kept, x, i, h)
+        plus, minus = _either_side(copied, x, i, h)
         if plus.shape != df.shape:
             raise ConfigurationError(
-                f"df is the gradient of what f returns and has its shape: got df {df.shape}, "
-                f"f(x) {plus.shape}"
+                f"df must have the shape of f(x): got df {df.shape}, f(x) {plus.shape}"
             )
         grad.flat[i] = ((plus - minus) * df).sum() / (2 * h)
     return grad
@@ -163,7 +164,7 @@ def _check_point(x: Any, h: float) -> None:
             f"Pass x.astype(np.float64)"
         )
     if not x.flags.writeable:
-        raise ConfigurationError("x is changed in place, and is read-only: pass x.copy()")
+        raise ConfigurationError("x must be changed in place, but is read-only: pass x.copy()")
     if not h > 0:
         raise ConfigurationError(f"expected a step h > 0, got {h}")
     if x.dtype.itemsize < 8:
@@ -178,8 +179,7 @@ def _check_point(x: Any, h: float) -> None:
 def _scalar(value: Any) -> None:
     if isinstance(value, tuple | list | dict):
         raise ConfigurationError(
-            f"f must return one number, got a {type(value).__name__}: if that is (loss, gradient), "
-            f"take [0]"
+            f"f must return one number, got a {type(value).__name__}: of (loss, gradient) take [0]"
         )
     if np.shape(value) != ():
         raise ConfigurationError(

@@ -1,12 +1,12 @@
-"""The course's sandwich layers: an affine layer with what commonly follows it, as one function."""
+"""The course's sandwich layers: an affine layer or a convolution with the layers after it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxnet.cs231n.layers import (
     Cache,
-    Gradients,
     affine_backward,
     affine_forward,
     batchnorm_backward_alt,
@@ -39,66 +39,71 @@ __all__ = [
 ]
 
 
+def _forward(x: Any, *steps: tuple) -> tuple[np.ndarray, Cache]:
+    """Apply steps (forward, *arguments) one after the other; return the output and all caches."""
+    caches = []
+    for forward, *arguments in steps:
+        x, cache = forward(x, *arguments)
+        caches.append(cache)
+    return x, caches
+
+
+def _backward(dout: Any, caches: Cache, *steps: Callable) -> tuple[np.ndarray, ...]:
+    """Apply backward passes from the last step to the first; return dx and all other gradients."""
+    gradients: tuple[np.ndarray, ...] = ()
+    for backward, cache in zip(reversed(steps), reversed(caches), strict=True):
+        result = backward(dout, cache)
+        dout, *own = result if isinstance(result, tuple) else (result,)
+        gradients = (*own, *gradients)
+    return dout, *gradients
+
+
 def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, Cache]:
     """out = relu(x·w + b)."""
-    a, affine_cache = affine_forward(x, w, b)
-    out, relu_cache = relu_forward(a)
-    return out, (affine_cache, relu_cache)
+    return _forward(x, (affine_forward, w, b), (relu_forward,))
 
 
-def affine_relu_backward(dout: Any, cache: Cache) -> Gradients:
+def affine_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db."""
-    affine_cache, relu_cache = cache
-    return affine_backward(relu_backward(dout, relu_cache), affine_cache)
+    return _backward(dout, cache, affine_backward, relu_backward)
 
 
 def affine_bn_relu_forward(
     x: Any, w: Any, b: Any, gamma: Any, beta: Any, bn_param: dict[str, Any]
 ) -> tuple[np.ndarray, Cache]:
     """out = relu(batchnorm(x·w + b))."""
-    a, affine_cache = affine_forward(x, w, b)
-    a, norm_cache = batchnorm_forward(a, gamma, beta, bn_param)
-    out, relu_cache = relu_forward(a)
-    return out, (affine_cache, norm_cache, relu_cache)
+    normalization = (batchnorm_forward, gamma, beta, bn_param)
+    return _forward(x, (affine_forward, w, b), normalization, (relu_forward,))
 
 
 def affine_bn_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db, dgamma, dbeta."""
-    affine_cache, norm_cache, relu_cache = cache
-    da, dgamma, dbeta = batchnorm_backward_alt(relu_backward(dout, relu_cache), norm_cache)
-    return *affine_backward(da, affine_cache), dgamma, dbeta
+    return _backward(dout, cache, affine_backward, batchnorm_backward_alt, relu_backward)
 
 
 def affine_ln_relu_forward(
     x: Any, w: Any, b: Any, gamma: Any, beta: Any, ln_param: dict[str, Any]
 ) -> tuple[np.ndarray, Cache]:
     """out = relu(layernorm(x·w + b))."""
-    a, affine_cache = affine_forward(x, w, b)
-    a, norm_cache = layernorm_forward(a, gamma, beta, ln_param)
-    out, relu_cache = relu_forward(a)
-    return out, (affine_cache, norm_cache, relu_cache)
+    normalization = (layernorm_forward, gamma, beta, ln_param)
+    return _forward(x, (affine_forward, w, b), normalization, (relu_forward,))
 
 
 def affine_ln_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db, dgamma, dbeta."""
-    affine_cache, norm_cache, relu_cache = cache
-    da, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), norm_cache)
-    return *affine_backward(da, affine_cache), dgamma, dbeta
+    return _backward(dout, cache, affine_backward, layernorm_backward, relu_backward)
 
 
 def conv_relu_forward(
     x: Any, w: Any, b: Any, conv_param: dict[str, Any]
 ) -> tuple[np.ndarray, Cache]:
     """out = relu(conv(x, w) + b)."""
-    a, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    out, relu_cache = relu_forward(a)
-    return out, (conv_cache, relu_cache)
+    return _forward(x, (conv_forward_naive, w, b, conv_param), (relu_forward,))
 
 
-def conv_relu_backward(dout: Any, cache: Cache) -> Gradients:
+def conv_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db."""
-    conv_cache, relu_cache = cache
-    return conv_backward_naive(relu_backward(dout, relu_cache), conv_cache)
+    return _backward(dout, cache, conv_backward_naive, relu_backward)
 
 
 def conv_bn_relu_forward(
@@ -111,29 +116,23 @@ def conv_bn_relu_forward(
     bn_param: dict[str, Any],
 ) -> tuple[np.ndarray, Cache]:
     """out = relu(spatial_batchnorm(conv(x, w) + b))."""
-    a, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    a, norm_cache = spatial_batchnorm_forward(a, gamma, beta, bn_param)
-    out, relu_cache = relu_forward(a)
-    return out, (conv_cache, norm_cache, relu_cache)
+    normalization = (spatial_batchnorm_forward, gamma, beta, bn_param)
+    return _forward(x, (conv_forward_naive, w, b, conv_param), normalization, (relu_forward,))
 
 
 def conv_bn_relu_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db, dgamma, dbeta."""
-    conv_cache, norm_cache, relu_cache = cache
-    da, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), norm_cache)
-    return *conv_backward_naive(da, conv_cache), dgamma, dbeta
+    return _backward(dout, cache, conv_backward_naive, spatial_batchnorm_backward, relu_backward)
 
 
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: dict[str, Any], pool_param: dict[str, Any]
 ) -> tuple[np.ndarray, Cache]:
     """out = max_pool(relu(conv(x, w) + b))."""
-    a, cache = conv_relu_forward(x, w, b, conv_param)
-    out, pool_cache = max_pool_forward_naive(a, pool_param)
-    return out, (cache, pool_cache)
+    pool = (max_pool_forward_naive, pool_param)
+    return _forward(x, (conv_forward_naive, w, b, conv_param), (relu_forward,), pool)
 
 
-def conv_relu_pool_backward(dout: Any, cache: Cache) -> Gradients:
+def conv_relu_pool_backward(dout: Any, cache: Cache) -> tuple[np.ndarray, ...]:
     """Return dx, dw, db."""
-    cache, pool_cache = cache
-    return conv_relu_backward(max_pool_backward_naive(dout, pool_cache), cache)
+    return _backward(dout, cache, conv_backward_naive, relu_backward, max_pool_backward_naive)

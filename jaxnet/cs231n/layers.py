@@ -1,7 +1,7 @@
 """The course's layer functions on NumPy arrays, computed by `jaxnet.layers` and `jaxnet.losses`.
 
-Each `*_forward` returns (out, cache), each `*_backward(dout, cache)` the gradients. Arrays that
-come back are NumPy arrays of the caller's dtype; a cache is for the matching backward alone.
+Each `*_forward` returns (out, cache), each `*_backward(dout, cache)` the gradients, as NumPy arrays
+of the caller's dtype. A cache serves only the matching backward pass.
 """
 
 from typing import Any
@@ -63,7 +63,7 @@ _batchnorm_forward = compiled(layers.batchnorm_forward, static=("train",))
 _batchnorm_backward = compiled(layers.batchnorm_backward)
 _layernorm_forward = compiled(layers.layernorm_forward)
 _layernorm_backward = compiled(layers.layernorm_backward)
-_dropout = compiled(layers.dropout_backward)  # linear and diagonal: forward is the same map
+_dropout = compiled(layers.dropout_backward)  # a diagonal linear map, so forward is the same
 _softmax_loss = compiled(lambda scores, y: losses.softmax_cross_entropy(scores, y))
 _svm_loss = compiled(lambda scores, y: losses.multiclass_svm(scores, y))
 
@@ -133,7 +133,7 @@ def batchnorm_forward(
 def batchnorm_backward(dout: Any, cache: Cache) -> Gradients:
     """Return dx, dgamma, dbeta through the computational graph, by JAX's differentiation.
 
-    `batchnorm_backward_alt` is the formula worked out on paper: comparing the two says something.
+    `batchnorm_backward_alt` is the closed formula, so a comparison of the two checks both.
     """
     core, eps = cache
     return numpy(_batchnorm_through_graph(like(core.normalized.shape, dout, core.scale), core, eps))
@@ -141,8 +141,9 @@ def batchnorm_backward(dout: Any, cache: Cache) -> Gradients:
 
 @compiled
 def _batchnorm_through_graph(dout, cache, eps):
-    # The cache holds x̂ and 1/√(σ² + eps). Their quotient is x up to a shift per feature, which
-    # batch normalization ignores in training; with fixed statistics it is linear in x.
+    # The cache holds x̂ and 1/√(σ² + eps). Their quotient is x up to a shift of each feature, which
+    # does not change the gradient: training ignores it, and with fixed statistics the layer is
+    # linear in x.
     x = cache.normalized / cache.inverse_deviation[None, :]
     zeros = x[0] * 0
     variance = cache.inverse_deviation**-2 - as_dtype(eps, x)
@@ -188,12 +189,11 @@ def layernorm_backward(dout: Any, cache: Cache) -> Gradients:
 def dropout_forward(
     x: Any, dropout_param: dict[str, Any]
 ) -> tuple[Float[np.ndarray, "*shape"], Cache]:
-    """out = x/keep where kept, else 0; in test mode out = x. Inverted dropout.
+    """Inverted dropout: out = x/keep where the mask is True, else 0; in test mode out = x.
 
-    `dropout_param` holds mode ("train" or "test"), p and optionally seed. p is the probability to
-    keep a value, or before 2018 to drop it: see `jaxnet.cs231n.conventions`. Kept is
-    where `np.random.rand(*x.shape)`, of NumPy's global generator, which a seed resets first, is
-    below p (to 2017: above p).
+    `dropout_param` holds mode ("train" or "test"), p and optionally a seed, which resets NumPy's
+    global generator first. p is the probability to keep a value, or up to 2017 to drop it (see
+    `jaxnet.cs231n.conventions`). The mask is `np.random.rand(*x.shape) < p` (up to 2017: > p).
     """
     (x,) = floats(x=x)
     mask = draw_mask(dropout_param, x.shape)
@@ -201,7 +201,7 @@ def dropout_forward(
 
 
 def dropout_backward(dout: Any, cache: Cache) -> Float[np.ndarray, "*shape"]:
-    """dx = dout/keep where kept, else 0; in test mode dx = dout."""
+    """dx = dout/keep where the mask is True, else 0; in test mode dx = dout."""
     (dout,) = floats(dout=dout)
     if cache is None:
         return dout.copy()
@@ -211,7 +211,7 @@ def dropout_backward(dout: Any, cache: Cache) -> Float[np.ndarray, "*shape"]:
 def draw_mask(
     dropout_param: dict[str, Any], shape: tuple[int, ...]
 ) -> tuple[Bool[np.ndarray, "..."], float] | None:
-    """Return which values of an array are kept, and the probability to keep; None in test mode."""
+    """Return a mask, True for values to keep, and the probability to keep; None in test mode."""
     if "p" not in dropout_param:
         raise ConfigurationError(
             f"dropout_param lacks 'p', got {sorted(dropout_param)}: "
@@ -243,7 +243,7 @@ def svm_loss(x: Any, y: Any) -> tuple[Any, Float[np.ndarray, "batch classes"]]:
 
 
 def scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as arrays that a loss accepts, or raise ConfigurationError."""
+    """Return scores and labels as arrays that a loss accepts, or raise ConfigurationError."""
     (x,) = floats(x=x)
     if x.ndim != 2:
         raise ConfigurationError(f"a loss expects scores x [batch, classes], got {x.shape}")
@@ -254,11 +254,13 @@ def labels(y: Any, rows: int, classes: int) -> np.ndarray:
     """Return labels as an array of one class a row, or raise ConfigurationError."""
     y = np.asarray(y)
     whole = y.dtype.kind in "iu" and y.ndim == 1
-    if not whole or (y.size and y.astype(np.uint64).max() >= classes):  # negative ones are huge so
-        losses.check_labels(y, classes)  # says what is wrong
+    if not whole or (
+        y.size and y.astype(np.uint64).max() >= classes
+    ):  # a negative label becomes huge
+        losses.check_labels(y, classes)  # its error names the label
     if len(y) != rows:
         raise ConfigurationError(f"expected one label a row: got {len(y)} labels, {rows} rows")
-    return y.astype(np.int64, copy=False)  # one program, whatever integers they are
+    return y.astype(np.int64, copy=False)  # one dtype, so that one program serves all integers
 
 
 def _check_normalization(name: str, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The course's update rules: each takes weights, gradient and a dictionary, and returns new ones.
+"""The course's update rules: from weights, gradient and a dictionary to new weights.
 
 `RULES` holds them as pure functions on device arrays, for use inside a compiled step; the public
 functions of the same names are for NumPy arrays. CS231n notes, "Neural networks, part 3", section
@@ -19,7 +19,6 @@ from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers.layer import as_dtype
 
 Config = dict[str, Any]
-# What comes in is checked here, with a reason and a remedy that a type in front would hide.
 Update = tuple[Float[np.ndarray, "*shape"], Config]
 
 ZEROS = "zeros like w"
@@ -37,7 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "t": 0,
     },
 }
-"""By rule, the keys of its dictionary and what the course sets where one is missing."""
+"""The keys of each rule's dictionary, with the course's defaults."""
 
 
 def _sgd(w: Array, dw: Array, config: Config) -> tuple[Array, Config]:
@@ -70,7 +69,7 @@ def _adam(w: Array, dw: Array, config: Config) -> tuple[Array, Config]:
 
 
 def _share(beta: ArrayLike, like: Array) -> tuple[Array, Array]:
-    """Return β and 1 − β. The difference is taken before rounding to a float32 network's dtype."""
+    """Return β and 1 − β; the subtraction comes before the rounding to a network's float32."""
     beta = jnp.asarray(beta)
     return as_dtype(beta, like), as_dtype(1 - beta, like)
 
@@ -88,7 +87,7 @@ RULES: dict[str, Callable[[Array, Array, Config], tuple[Array, Config]]] = {
 }
 """Pure (w, dw, config) -> (next w, next config), for a config with all of the rule's keys.
 
-Its numbers may be Python's or 0-d arrays of any dtype: they are rounded to that of w.
+Its numbers may be Python's or 0-d arrays of any dtype; they are rounded to the dtype of w.
 """
 
 _COMPILED = {name: compiled(rule) for name, rule in RULES.items()}
@@ -97,10 +96,10 @@ _COMPILED = {name: compiled(rule) for name, rule in RULES.items()}
 def sgd(w: Any, dw: Any, config: Config | None = None) -> Update:
     """w ← w − η·dw. Return the new w and the dictionary; η is its learning_rate (0.01).
 
-    As with every rule here: missing keys are set in the given dictionary, which is returned (a new
-    one for None); w keeps its values and a new array is returned, where the course's own sgd wrote
-    into w. ConfigurationError for a key the rule does not have, a number out of its range, arrays
-    of different shapes.
+    Every rule here sets missing keys in the given dictionary (or a new one for None) and returns
+    it. It returns a new array and leaves w as it is, where the course's sgd writes into w. Raises
+    ConfigurationError for an unknown key, a number out of its range, and arrays of different
+    shapes.
 
     >>> w, config = sgd(np.array([1.0, 2.0]), np.array([2.0, -4.0]), {"learning_rate": 0.5})
     >>> w.tolist(), config
@@ -110,10 +109,10 @@ def sgd(w: Any, dw: Any, config: Config | None = None) -> Update:
 
 
 def sgd_momentum(w: Any, dw: Any, config: Config | None = None) -> Update:
-    """v ← μ·v − η·dw,  w ← w + v: the velocity v holds steps, η included.
+    """v ← μ·v − η·dw,  w ← w + v: the velocity v includes η.
 
-    Keys: learning_rate η (0.01), momentum μ (0.9), velocity v (zeros), which is updated. Polyak
-    1964. torch and optax keep v without η: the same iterates while η is constant.
+    Keys: learning_rate η (0.01), momentum μ (0.9), velocity v (zeros), which is updated. torch and
+    optax store v without η, which gives the same iterates while η is constant. Source: Polyak 1964.
     """
     return _update("sgd_momentum", w, dw, config)
 
@@ -122,7 +121,7 @@ def rmsprop(w: Any, dw: Any, config: Config | None = None) -> Update:
     """s ← ρ·s + (1 − ρ)·dw²,  w ← w − η·dw/(√s + ε).
 
     Keys: learning_rate η (0.01), decay_rate ρ (0.99), epsilon ε (1e-8), cache s (zeros), which is
-    updated. Tieleman and Hinton 2012. ε stands outside the root.
+    updated. ε stands outside the root. Source: Tieleman and Hinton 2012.
     """
     return _update("rmsprop", w, dw, config)
 
@@ -131,7 +130,8 @@ def adam(w: Any, dw: Any, config: Config | None = None) -> Update:
     """t ← t + 1,  w ← w − η·m̂/(√v̂ + ε), m̂ = m/(1 − β₁ᵗ), v̂ = v/(1 − β₂ᵗ).
 
     m ← β₁·m + (1 − β₁)·dw,  v ← β₂·v + (1 − β₂)·dw². Keys: learning_rate η (0.001), beta1 (0.9),
-    beta2 (0.999), epsilon ε (1e-8), and m, v (zeros), t (0), which are updated. Kingma and Ba 2015.
+    beta2 (0.999), epsilon ε (1e-8), and m, v (zeros), t (0), which are updated. Source: Kingma
+    and Ba 2015.
 
     >>> w, config = adam(np.array([1.0]), np.array([3.0]), {"learning_rate": 0.25})
     >>> round(w.item(), 6), config["t"]
@@ -145,7 +145,7 @@ def _update(rule: str, w: Any, dw: Any, config: Config | None) -> Update:
     w, dw = floats(w=w, dw=dw)
     if dw.shape != w.shape:
         raise ConfigurationError(
-            f"{rule}: a gradient has the shape of its weights, got w {w.shape} and dw {dw.shape}"
+            f"{rule}: dw must have the shape of w, got w {w.shape} and dw {dw.shape}"
         )
     defaults(rule, w, config)
     names = [key for key, value in DEFAULTS[rule].items() if value is ZEROS]
@@ -158,17 +158,17 @@ def _update(rule: str, w: Any, dw: Any, config: Config | None) -> Update:
 
 
 def get(name: str) -> Callable[..., Update]:
-    """Return the rule of this name, for NumPy arrays; ConfigurationError for an unknown one."""
+    """Return the rule of this name, for NumPy arrays; raise ConfigurationError for others."""
     if name not in RULES:
         raise ConfigurationError(unknown("update rule", name, RULES))
     return {"sgd": sgd, "sgd_momentum": sgd_momentum, "rmsprop": rmsprop, "adam": adam}[name]
 
 
 def defaults(rule: str, w: np.ndarray, config: Config) -> Config:
-    """Set what a rule's dictionary lacks for weights w, in place, and return it.
+    """Set the missing keys of a rule's dictionary for weights w, in place, and return it.
 
-    ConfigurationError for an unknown rule or key, a number that is none or out of its range, and
-    an array that is not shaped as w.
+    Raises ConfigurationError for an unknown rule or key, a value that is no number in its range,
+    and an array of another shape than w.
 
     >>> defaults("sgd_momentum", np.zeros(2), {"learning_rate": 0.1})
     {'learning_rate': 0.1, 'momentum': 0.9, 'velocity': array([0., 0.])}
@@ -185,8 +185,8 @@ def defaults(rule: str, w: np.ndarray, config: Config) -> Config:
         elif default is ZEROS:
             if np.shape(config[key]) != np.shape(w):
                 raise ConfigurationError(
-                    f"{rule}: {key} has the shape of its weights, got {np.shape(config[key])} for "
-                    f"weights {np.shape(w)}: leave it out to start from zeros"
+                    f"{rule}: {key} must have the shape of w, got {np.shape(config[key])} for "
+                    f"w {np.shape(w)}: leave it out to start from zeros"
                 )
         else:
             _check_number(rule, key, config[key])

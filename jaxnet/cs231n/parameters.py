@@ -1,4 +1,4 @@
-"""The dicts of settings that the course's layers take, and the arrays that their caches fit."""
+"""Read the dicts of settings that the course's layers take, and check upstream gradients."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxnet.errors import ConfigurationError, unknown
 
 
 def training(name: str, param: dict[str, Any]) -> bool:
-    """Return whether the mode is "train"; ConfigurationError unless it is that or "test"."""
+    """Return whether the mode is "train"; raise ConfigurationError for others than "test"."""
     if "mode" not in param:
         raise ConfigurationError(f"{name} lacks 'mode': set it to 'train' or 'test'")
     if param["mode"] not in ("train", "test"):
@@ -19,7 +19,7 @@ def training(name: str, param: dict[str, Any]) -> bool:
 
 
 def batchnorm_settings(bn_param: dict[str, Any], width: int, dtype: Any) -> dict[str, Any]:
-    """Return the arguments of batch normalization after its scale and shift, with defaults."""
+    """Return the arguments of batch normalization other than scale and shift, with defaults."""
     zeros = np.zeros(width, dtype)
     return {
         "running_mean": np.asarray(bn_param.get("running_mean", zeros), dtype),
@@ -31,12 +31,12 @@ def batchnorm_settings(bn_param: dict[str, Any], width: int, dtype: Any) -> dict
 
 
 def keep_running(bn_param: dict[str, Any], running: tuple[Array, Array]) -> None:
-    """Write the running statistics back, as the course does."""
+    """Write the running statistics into `bn_param`, as the course does."""
     bn_param["running_mean"], bn_param["running_var"] = numpy(running)
 
 
 def like(shape: tuple[int, ...], dout: Any, cached: Any) -> np.ndarray:
-    """Return dout in the dtype of the forward pass; ConfigurationError unless of out's shape."""
+    """Return dout in the dtype of `cached`; raise ConfigurationError for another shape."""
     (dout,) = floats(dout=dout)
     if dout.shape != shape:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The course's Solver: trains a model, prints, keeps histories and the best parameters."""
+"""The course's Solver: it trains a model, prints, and records histories and best parameters."""
 
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ DATA = ("X_train", "y_train", "X_val", "y_val")
 class Solver:
     """Trains any model that has `params`, `loss(X, y) -> loss, grads` and `loss(X) -> scores`.
 
-    `data` holds X_train, y_train, X_val, y_val. After each epoch the learning rate of
-    `optim_config` is multiplied by `lr_decay`, the accuracies of `num_train_samples` drawn rows
-    and `num_val_samples` (None: all) are measured, and with a `checkpoint_name` a file is written.
-    Minibatches are drawn with replacement from NumPy's global generator.
+    `data` holds X_train, y_train, X_val, y_val. After each epoch the Solver multiplies the learning
+    rate of `optim_config` by `lr_decay`, measures the accuracies on `num_train_samples` drawn rows
+    and on `num_val_samples` (None: all), and with a `checkpoint_name` writes a file. Minibatches
+    are drawn with replacement from NumPy's global generator.
 
-    The networks of this package train in one compiled step, whose parameters stay on the device
-    between the epochs' ends; other models step through their own `loss`.
+    Networks of this package train by a compiled step, whose parameters stay on the device within
+    an epoch; other models train by calls of their own `loss`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Solver:
 
     @property
     def _compiles(self) -> bool:
-        # A subclass that brings a loss of its own is a model like any other.
+        # A subclass with a loss of its own trains through it, as any other model.
         return getattr(type(self.model), "loss", None) is Network.loss
 
     def _minibatch(self) -> tuple[np.ndarray, np.ndarray]:
@@ -107,19 +107,19 @@ class Solver:
         self.run(1)
 
     def run(self, steps: int) -> None:
-        """Make this many updates: nothing is evaluated or printed, no rate decays."""
+        """Make this many updates, without evaluation, printed lines or decay of the rate."""
         try:
             for _ in range(steps):
                 self._advance()
-        finally:  # an interrupted training leaves the model as far as it came
-            self._bring_home()
+        finally:  # an interrupted training leaves the model at its last step
+            self._write_back()
 
     def _advance(self) -> None:
         if not self._compiles:
             self._advance_through_loss()
             return
         if self._training is None:
-            self.model.inputs(self.X_train[:1])  # shapes are checked on the host, once
+            self.model.inputs(self.X_train[:1])  # checks shapes once, on the host
             self._training = Training(self.model, self._rule, self.optim_configs)
         self._training.step(*self._minibatch())
 
@@ -131,8 +131,8 @@ class Solver:
                 w, grads[name], self.optim_configs[name]
             )
 
-    def _bring_home(self) -> None:
-        """Let model.params, optim_configs and loss_history show all steps made so far."""
+    def _write_back(self) -> None:
+        """Update model.params, optim_configs and loss_history with all steps so far."""
         if self._training is not None:
             self._training.write_back()
             self._collect_losses()
@@ -145,7 +145,7 @@ class Solver:
     def check_accuracy(
         self, X: Any, y: Any, num_samples: int | None = None, batch_size: int = 100
     ) -> Any:
-        """Return the fraction of right predictions on all rows, or on num_samples drawn ones."""
+        """Return the fraction of right predictions on all rows, or on `num_samples` drawn rows."""
         if num_samples is not None and len(X) > num_samples:
             rows = np.random.choice(len(X), num_samples)
             X, y = X[rows], y[rows]
@@ -156,7 +156,7 @@ class Solver:
         return np.mean(np.concatenate(predicted) == y)
 
     def train(self) -> None:
-        """Train for num_epochs; afterwards the model has the parameters of the best epoch."""
+        """Train for `num_epochs`, then give the model the parameters of the best epoch."""
         iterations_per_epoch = max(len(self.X_train) // self.batch_size, 1)
         num_iterations = self.num_epochs * iterations_per_epoch
         try:
@@ -167,15 +167,15 @@ class Solver:
                     print(f"(Iteration {t + 1} / {num_iterations}) loss: {self.loss_history[-1]:f}")
                 epoch_end = (t + 1) % iterations_per_epoch == 0
                 if epoch_end or t in (0, num_iterations - 1):
-                    self._bring_home()
+                    self._write_back()
                 if epoch_end:
                     self.epoch += 1
                     for config in self.optim_configs.values():
                         config["learning_rate"] *= self.lr_decay
                 if epoch_end or t in (0, num_iterations - 1):
                     self._evaluate()
-        finally:  # an interrupted training leaves the model as far as it came
-            self._bring_home()
+        finally:  # an interrupted training leaves the model at its last step
+            self._write_back()
         if self.best_params:
             self.model.params = self.best_params
 
@@ -197,9 +197,9 @@ class Solver:
             self.best_params = {name: w.copy() for name, w in self.model.params.items()}
 
     def _save_checkpoint(self) -> None:
-        """Write NAME_epoch_N.safetensors: parameters, and in its metadata settings and histories.
+        """Write NAME_epoch_N.safetensors with parameters, and settings and histories as metadata.
 
-        The course pickles the model object; a file that may come from others must not run code.
+        The course pickles the model object; but opening an untrusted file must not run code.
         """
         if self.checkpoint_name is None:
             return

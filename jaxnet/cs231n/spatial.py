@@ -1,4 +1,4 @@
-"""The course's layers of images, [N, C, H, W] NumPy arrays, computed by `jaxnet.layers`."""
+"""The course's layers for images, NumPy arrays [N, C, H, W], computed by `jaxnet.layers`."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ Images = Float[np.ndarray, "batch channels height width"]
 
 
 def _last(x):
-    """[N, C, H, W] to ours, [N, H, W, C]."""
+    """Return images [N, C, H, W] as [N, H, W, C], the order of `jaxnet.layers`."""
     return jnp.moveaxis(x, 1, -1)
 
 
@@ -76,8 +76,8 @@ def _group_norm_backward(dout, cache):
 def conv_forward_naive(x: Any, w: Any, b: Any, conv_param: dict[str, Any]) -> tuple[Images, Cache]:
     """out[n, f] = Σ_c x[n, c] ⋆ w[f, c] + b[f]: x [N, C, H, W], w [F, C, HH, WW], b [F].
 
-    `conv_param` holds stride and pad, the zeros around x on each side. Nothing is naive about it:
-    `jaxnet.layers.conv2d_forward`.
+    `conv_param` holds stride and pad, the zeros around x on each side. The course's name is naive,
+    `jaxnet.layers.conv2d_forward` behind it is not.
     """
     x, w, b = floats(x=x, w=w, b=b)
     _check_images("conv_forward_naive", x)
@@ -113,7 +113,7 @@ def max_pool_forward_naive(x: Any, pool_param: dict[str, Any]) -> tuple[Images, 
 
 
 def max_pool_backward_naive(dout: Any, cache: Cache) -> Images:
-    """Return dx: of equal maxima in a window the first takes the gradient."""
+    """Return dx; the first of equal maxima in a window gets the gradient."""
     core, out = cache
     return numpy(_max_pool_backward(like(out.shape, dout, out), core))
 
@@ -121,9 +121,9 @@ def max_pool_backward_naive(dout: Any, cache: Cache) -> Images:
 def spatial_batchnorm_forward(
     x: Any, gamma: Any, beta: Any, bn_param: dict[str, Any]
 ) -> tuple[Images, Cache]:
-    """Normalize each channel of x [N, C, H, W] over batch and places; gamma, beta [C].
+    """Normalize each channel of x [N, C, H, W] over batch and pixels; gamma, beta [C].
 
-    `bn_param` as of `jaxnet.cs231n.layers.batchnorm_forward`, running statistics included.
+    `bn_param` is as for `jaxnet.cs231n.layers.batchnorm_forward`, with running statistics.
     """
     x, gamma, beta = floats(x=x, gamma=gamma, beta=beta)
     _check_scales("spatial_batchnorm_forward", x, gamma, beta)
@@ -160,7 +160,7 @@ def spatial_groupnorm_forward(
 def spatial_groupnorm_backward(
     dout: Any, cache: Cache
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return dx, dgamma, dbeta, the last two in the shape of gamma."""
+    """Return dx, and dgamma and dbeta in the shape of gamma."""
     core, shape, given = cache
     dx, dgamma, dbeta = numpy(_group_norm_backward(like(shape, dout, core[2]), core))
     return dx, dgamma.reshape(given), dbeta.reshape(given)

@@ -1,4 +1,4 @@
-"""Let notebooks import this package under the name that they know."""
+"""Let notebooks import this package under the course's name."""
 
 import importlib
 import pkgutil
@@ -8,10 +8,10 @@ from jaxnet.errors import ConfigurationError
 
 
 def stand_in_for(name: str) -> None:
-    """Make `import name.layers` and the like give the modules of jaxnet.cs231n in this process.
+    """Make imports from the package `name` give the modules of jaxnet.cs231n in this process.
 
-    Call it before the notebook's own imports: what was imported from another package of that name
-    stays what it was. ConfigurationError if `name` is no name of a package.
+    Call it before the notebook's own imports, because it does not change earlier imports from
+    another package of this name. Raises ConfigurationError if `name` cannot name a package.
     """
     if not name.isidentifier():
         raise ConfigurationError(f"expected the name of a package, say 'cs231n', got {name!r}")

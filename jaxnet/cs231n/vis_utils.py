@@ -1,4 +1,4 @@
-"""Images in one picture: the course's grids."""
+"""The course's grids, which show several images in one picture."""
 
 import math
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ def visualize_grid(
 ) -> Float[np.ndarray, "rows columns channels"]:
     """Return a square grid of images, each stretched to [0, ubound] by its own extremes.
 
-    Xs is [n, height, width, channels]. Filled by rows, with `padding` black pixels between images
-    and black cells where they run out. An image of one value is black (the course divides 0 by 0).
-    For weights W1 of a first layer, W1.reshape(32, 32, 3, -1).transpose(3, 0, 1, 2); plt.imshow
-    takes bytes: .astype("uint8").
+    Xs is [n, height, width, channels]. Images fill the grid by rows, with `padding` black pixels
+    between them and black cells at the end. An image of one value is black, where the course
+    divides 0 by 0. Pass first-layer weights W1 as
+    W1.reshape(32, 32, 3, -1).transpose(3, 0, 1, 2), and the result to plt.imshow as bytes,
+    .astype("uint8").
     """
     _check_images(Xs)
     count, height, width, channels = Xs.shape
@@ -31,7 +32,7 @@ def visualize_grid(
 
 
 def vis_grid(Xs: np.ndarray) -> Float[np.ndarray, "rows columns channels"]:
-    """Return a square grid of images in [0, 1], stretched by the extremes of all of them.
+    """Return a square grid of images, stretched together to [0, 1].
 
     Xs is [n, height, width, channels]. Gaps of one pixel, also after the last row and column,
     have the smallest value.
@@ -48,8 +49,8 @@ def vis_grid(Xs: np.ndarray) -> Float[np.ndarray, "rows columns channels"]:
 def vis_nn(rows: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, "rows columns channels"]:
     """Return rows of images (such as a query and its neighbours) as one picture in [0, 1].
 
-    Every row has as many images as the first. The gaps of one pixel hold 1 before all is stretched
-    to [0, 1]: near black among pixels from 0 to 255.
+    Every row must have as many images as the first. The gaps of one pixel are 1 before the picture
+    is stretched to [0, 1], which is nearly black among pixels from 0 to 255.
     """
     first = np.asarray(rows[0][0])
     _check_images(first[None])
@@ -58,7 +59,7 @@ def vis_nn(rows: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, "rows colu
     for i, row in enumerate(rows):
         if len(row) != columns:
             raise ConfigurationError(
-                f"expected rows of {columns} images as the first, got {len(row)} in row {i}"
+                f"expected {columns} images in each row, as in the first, got {len(row)} in row {i}"
             )
         for j, image in enumerate(row):
             grid[_cell(i * columns + j, columns, height, width, 1)] = image
@@ -71,7 +72,7 @@ def _cell(i: int, columns: int, height: int, width: int, padding: int) -> tuple[
 
 
 def _stretch(image: np.ndarray) -> np.ndarray:
-    """Return an image stretched to [0, 1]; one of a single value becomes 0, one with NaN is NaN."""
+    """Return an image stretched to [0, 1]; a constant one becomes 0, one with NaN becomes NaN."""
     if image.dtype.kind != "f":
         image = image.astype(np.float64)  # the range of int8 pixels does not fit int8
     low, high = image.min(), image.max()

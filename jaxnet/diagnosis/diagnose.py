@@ -1,4 +1,4 @@
-"""All checks over one run, or over a sweep and its best."""
+"""Apply all checks to one run, or to a sweep and its best run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from jaxnet.arguments.checks import whole
 from jaxnet.arguments.signatures import checked
 from jaxnet.data.splits import LabelShift
 from jaxnet.diagnosis.capacity import overfit, underfit
-from jaxnet.diagnosis.finding import Diagnosis, Finding, Observed
+from jaxnet.diagnosis.finding import Diagnosis, Observed
 from jaxnet.diagnosis.labels import test_shift, validation_shift
 from jaxnet.diagnosis.layers import dead_units, layer_gradients, saturated_units, update_ratio
 from jaxnet.diagnosis.noise import (
@@ -21,6 +21,7 @@ from jaxnet.diagnosis.noise import (
 )
 from jaxnet.diagnosis.rate import explosion, plateau, too_low, worse_than_chance
 from jaxnet.diagnosis.start import initial_loss
+from jaxnet.sweeps.folder.recorded import read_run
 from jaxnet.sweeps.results.layer_history import LayerHistory
 from jaxnet.sweeps.results.record import History
 from jaxnet.sweeps.results.replicates import Replicates
@@ -43,20 +44,21 @@ def diagnose(
     classes: int | None = None,
     validation: int | None = None,
 ) -> Diagnosis:
-    """Return what a run says is wrong: evidence in numbers, a sentence, the setting to change.
+    """Return the faults of a run: evidence in numbers, a sentence, the setting to change.
 
-    `run` is a result of `train` or `sweep`, the path of a run folder, or a bare history. Of a sweep
-    the space is judged (what diverges, whether the best lies at an edge, whether the ranking is
-    noise) and the best run; of a single run that has a folder its layers too. A history alone says
-    less: give the `settings` it ran with, the number of `classes` and of `validation` images to
-    have what depends on them. Of a user's model the loss is not known: `settings={"loss":
-    "softmax"}` says that it is one of ours. Nothing found is no proof that nothing is wrong.
+    `run` is a result of `train` or `sweep`, the path of a run folder, or a bare history. For a
+    sweep the checks judge its best run and its space: the part that diverges, whether the best
+    lies at an edge, whether the ranking is noise. For a single run with a folder they judge its
+    layers, too. A bare history lacks facts that some checks need: pass the `settings` of the run,
+    the number of `classes` and the number of `validation` images. The loss of a user's model is
+    unknown, unless you pass `settings={"loss": "softmax"}`. An empty result is no proof that
+    nothing is wrong.
 
-    Labels that are distributed differently in validation or test come first. The other checks are
-    those of the course's notes on "babysitting" a run
-    (cs231n.github.io/neural-networks-3): first loss, course of the loss, gap between training and
-    validation accuracy, dead and saturated units, gradients by layer, ratio of updates to weights;
-    thresholds stand beside each check in `jaxnet/diagnosis`.
+    Labels that are distributed differently in validation or test come first. The other checks
+    follow the course's notes on "babysitting" a run (cs231n.github.io/neural-networks-3): first
+    loss, change of the loss, gap between training and validation accuracy, dead and saturated
+    units, gradients by layer, ratio of updates to weights. The thresholds stand beside each check
+    in `jaxnet/diagnosis`.
 
     >>> import jaxnet
     >>> result = jaxnet.train(steps=60, hidden=(20,), learning_rate=1e-6)
@@ -67,7 +69,12 @@ def diagnose(
     validation = None if validation is None else whole("validation", validation, 1)
     if isinstance(run, History):
         return _dominant(
-            Observed(run, dict(settings or {}), classes=classes, validation=validation)
+            Observed(
+                history=run,
+                settings=dict(settings or {}),
+                classes=classes,
+                validation=validation,
+            )
         )
     if isinstance(run, SweepResult):
         classes = len(run.network.class_names) if run.network is not None else classes
@@ -84,8 +91,6 @@ def diagnose(
         axes = [name for name in run.swept if name != "seed"]
         wide = diagnose_rows(run.replicates, axes, validation=run.validation, noise=run.noise)
         return Diagnosis((*wide, *found))
-    from jaxnet.sweeps.folder.recorded import read_run
-
     recorded = read_run(run)
     found = diagnose_row(
         _with(recorded.best or recorded.rows[0], settings),
@@ -114,18 +119,18 @@ def diagnose_row(
     validation: int | None,
     label_shifts: Mapping[str, LabelShift],
 ) -> Diagnosis:
-    """Return what one row says is wrong; `layers` are those of its run, if they were noted."""
+    """Return the faults of one row; `layers` is the layer history of its run, if there is one."""
     outcome = row.outcome
     return _dominant(
         Observed(
-            outcome.history.until(outcome.steps) if row.ok else outcome.history,
-            row.settings,
-            outcome.status,
-            classes,
-            validation,
-            outcome.train_accuracy,
-            layers,
-            label_shifts,
+            history=outcome.history.until(outcome.steps) if row.ok else outcome.history,
+            settings=row.settings,
+            status=outcome.status,
+            classes=classes,
+            validation=validation,
+            train_accuracy=outcome.train_accuracy,
+            layers=layers,
+            label_shifts=label_shifts,
         )
     )
 
@@ -137,7 +142,7 @@ def diagnose_rows(
     validation: int | None,
     noise: str | None,
 ) -> Diagnosis:
-    """Return what the settings of a sweep, best first, say of its space and its ranking."""
+    """Return the faults of a sweep's space and ranking, given its settings from the best on."""
     found = (
         much_diverged(settings, axes),
         edge_of_range(settings, axes),
@@ -149,7 +154,7 @@ def diagnose_rows(
 _FLAT = {"plateau", "capacity too low"}
 _STUCK = {"loss stands still", *_FLAT}
 
-# What explains the others: fix it first, and look again.
+# The findings that each one explains. They are left out, as a fix of the cause may cure them.
 _EXPLAINED = {
     "label shift": {"overfitting", "no better than chance"},
     "diverged": {"explosion", "no better than chance", "updates too large", "exploding gradients"},
@@ -168,8 +173,7 @@ _EXPLAINED = {
 
 
 def _dominant(run: Observed) -> Diagnosis:
-    found = [finding for check in CHECKS if (finding := check(run)) is not None]
-    names = {finding.name for finding in found}
-    explained = set().union(*(_EXPLAINED.get(name, set()) for name in names))
-    kept: list[Finding] = [finding for finding in found if finding.name not in explained]
-    return Diagnosis(tuple(kept))
+    """Return the findings of all checks without the ones that another explains."""
+    findings = [finding for check in CHECKS if (finding := check(run)) is not None]
+    explained = set().union(*(_EXPLAINED.get(finding.name, set()) for finding in findings))
+    return Diagnosis(tuple(finding for finding in findings if finding.name not in explained))

@@ -1,4 +1,4 @@
-"""What is looked at, and what is found: evidence, a sentence, a setting to change."""
+"""The run that checks observe, and their findings: evidence, a sentence, a setting to change."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from jaxnet.sweeps.results.record import History
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: its name, the numbers it rests on, what they say, what to change."""
+    """One fault of a run: its name, the evidence, a sentence on it, and the setting to change."""
 
     name: str
     evidence: Mapping[str, float | int]
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, gravest first; false if there are none."""
+    """All findings, the most serious first; false if there are none."""
 
     findings: tuple[Finding, ...]
 
@@ -62,9 +62,9 @@ class Diagnosis:
         return "\n\n".join(map(str, self.findings)) or "nothing wrong was found"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Observed:
-    """One run as the checks see it. What is not known is None, and its checks find nothing."""
+    """One run as the checks see it. An unknown field is None, and its checks find nothing."""
 
     history: History
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Observed:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """The finite losses on the way, the penalty included."""
+        """The finite losses of the recorded steps, with the penalty."""
         return self.history.loss[np.isfinite(self.history.loss)].astype(np.float64)
 
     @cached_property
@@ -92,7 +92,7 @@ class Observed:
 
     @property
     def enough(self) -> bool:
-        """Whether there are losses enough to speak of a course."""
+        """Whether there are enough losses to judge how they change."""
         return len(self.losses) >= 20
 
     def part(self, begin: float | int, end: float | int) -> np.ndarray:
@@ -103,16 +103,16 @@ class Observed:
 
     @property
     def flat(self) -> bool:
-        """Whether the loss has stopped falling: surely below 5 % from the third quarter on."""
+        """Whether the loss certainly falls by less than 5 % in the last quarter."""
         before, after = self.part(0.5, 0.75), self.part(0.75, 1)
         error = math.hypot(*(np.std(np.diff(p)) / math.sqrt(2 * len(p)) for p in (before, after)))
         return bool(before.mean() - after.mean() + 2 * error < 0.05 * after.mean())
 
     @property
     def expected_start(self) -> float | None:
-        """The data loss of scores that tell nothing: ln C; C − 1 (margin 1); squared error: 1.
+        """The data loss of uninformative scores: softmax ln C, SVM C − 1, squared error 1.
 
-        None for a user's model, whose loss may be any, unless `settings` name it.
+        It is None for a user's model, whose loss may be any, unless `settings` name it.
         """
         loss = self.settings.get("loss", None if "model" in self.settings else "softmax")
         if loss == "squared_error":
@@ -121,29 +121,29 @@ class Observed:
             return None
         return math.log(self.classes) if loss == "softmax" else self.classes - 1.0
 
-    def data_loss(self, place: int) -> float:
-        """Return the first (0) or last (−1) loss without the penalty, as far as that is known.
+    def data_loss(self, at: int) -> float:
+        """Return the first (0) or last (−1) loss without the penalty, if the penalty is known.
 
-        The last is a median over the last tenth: one minibatch alone may say anything.
+        The last is a median over the last tenth, because the loss of one minibatch is noisy.
         """
-        if self.layers is not None and place == 0 and self.layers.steps[0] == 0:
+        if self.layers is not None and at == 0 and self.layers.steps[0] == 0:
             return float(self.layers.data_loss[0])
         if not len(self.losses):
             return math.nan
-        penalty = 0.0 if self.layers is None else float(self.layers.penalty[place])
-        return float(self.losses[0] if place == 0 else np.median(self.part(0.9, 1))) - penalty
+        penalty = 0.0 if self.layers is None else float(self.layers.penalty[at])
+        return float(self.losses[0] if at == 0 else np.median(self.part(0.9, 1))) - penalty
 
     @property
     def penalized(self) -> bool:
-        """Whether the losses hold a penalty that is not known."""
+        """Whether the losses contain an unknown penalty."""
         return self.layers is None and self.settings.get("l2", 0.0) > 0
 
     @property
     def guessed(self) -> bool | None:
-        """Whether the validation accuracy is within two standard errors of guessing, or below.
+        """Whether the validation accuracy is at most two standard errors above guessing.
 
-        None where accuracy, classes or the number of validation images are not known, or so few
-        that the least accuracy above guessing would pass for it.
+        It is None if accuracy, classes or the number of validation images are unknown, or if there
+        are too few images to distinguish any accuracy from guessing.
         """
         accuracy = self.accuracies[1]
         if self.classes is None or not self.validation or math.isnan(accuracy):
@@ -155,7 +155,7 @@ class Observed:
 
     @property
     def accuracies(self) -> tuple[float, float]:
-        """The last training accuracy (of all training images, if known) and validation accuracy."""
+        """The last training accuracy (over all images, if known) and validation accuracy."""
         seen = np.flatnonzero(np.isfinite(self.history.val_accuracy))
         if not len(seen):
             return math.nan, math.nan
@@ -164,3 +164,11 @@ class Observed:
         if math.isnan(train):
             train = float(self.history.train_accuracy[last])
         return train, float(self.history.val_accuracy[last])
+
+    @property
+    def validation_error(self) -> float:
+        """The standard error of the last validation accuracy; 0 if the images are not counted."""
+        accuracy = self.accuracies[1]
+        if not self.validation:
+            return 0.0
+        return math.sqrt(max(accuracy * (1 - accuracy), 0) / self.validation)

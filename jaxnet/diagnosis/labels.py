@@ -1,27 +1,27 @@
-"""Labels of the parts of the data against each other: whether they are distributed alike."""
+"""Checks that validation and test labels are distributed as the training labels are."""
 
 from jaxnet.diagnosis.finding import Finding, Observed
 
 
 def validation_shift(run: Observed) -> Finding | None:
-    """The validation labels are distributed differently from those trained on."""
+    """The validation labels are distributed differently from the training labels."""
     return _shift(
         run,
         "validation",
         "label shift",
-        "The accuracy that ranks is of other classes than were trained, which may look like "
-        "overfitting.",
+        "The accuracy that ranks runs measures other classes than were trained, which may look "
+        "like overfitting.",
         "split='stratified' (--split stratified), which draws within each class",
     )
 
 
 def test_shift(run: Observed) -> Finding | None:
-    """The test labels are distributed differently from those trained on."""
+    """The test labels are distributed differently from the training labels."""
     return _shift(
         run,
         "test",
         "label shift of the test set",
-        "The test accuracy is of other classes than were trained.",
+        "The test accuracy measures other classes than were trained.",
         "a test set drawn from the same rows as the training set",
     )
 
@@ -33,6 +33,7 @@ def _shift(run: Observed, part: str, name: str, sentence: str, change: str) -> F
     return Finding(
         name,
         {"distance": shift.distance, "of classes not trained on": shift.unseen},
-        f"The {part} labels are distributed differently from those trained on: {shift}. {sentence}",
+        f"The {part} labels are distributed differently from the training labels: {shift}. "
+        f"{sentence}",
         change,
     )

@@ -1,4 +1,4 @@
-"""Inside the network: dead and saturated units, gradients and updates by layer."""
+"""Checks inside the network: dead and saturated units, gradients and updates by layer."""
 
 import math
 
@@ -6,25 +6,27 @@ import numpy as np
 
 from jaxnet.diagnosis.finding import Finding, Observed
 
-DEAD, SATURATED = 0.4, 0.4  # shares of a layer
-APART = 100  # times, between the gradients of the first and the last layer
-FAINT, LOUD = 1e-5, 30  # of a gradient; inputs and errors are about 1
-RATIO = (3e-5, 3e-2)  # of update to weight; the rule of thumb is 1e-3
+MAX_DEAD_SHARE, MAX_SATURATED_SHARE = 0.4, 0.4  # of the units, of the outputs of a layer
+MAX_GRADIENT_RATIO = 100  # between the gradients of the first and the last layer
+# The norm of a healthy gradient lies between these, as inputs and errors are about 1.
+MIN_GRADIENT, MAX_GRADIENT = 1e-5, 30
+# The ratio of update to weight; the rule of thumb is 1e-3.
+MIN_UPDATE_RATIO, MAX_UPDATE_RATIO = 3e-5, 3e-2
 
 
 def dead_units(run: Observed) -> Finding | None:
-    """Many relu units give 0 for every image: nothing can reach them any more."""
+    """Many relu units give 0 for every image, so that they can no longer learn."""
     if run.layers is None or not run.layers.dead.size:
         return None
     last = run.layers.dead[-1]
     worst = int(np.argmax(np.nan_to_num(last)))
-    if not last[worst] > DEAD:
+    if not last[worst] > MAX_DEAD_SHARE:
         return None
     return Finding(
         "dead relu units",
         {"layer": worst + 1, "dead": float(last[worst]), "at the start": _first(run, worst)},
-        f"{last[worst]:.0%} of the units of hidden layer {worst + 1} give 0 for every image "
-        f"looked at: their gradient is 0, so they stay as they are.",
+        f"{last[worst]:.0%} of the units of hidden layer {worst + 1} give 0 for every "
+        f"observed image: their gradient is 0, so they no longer learn.",
         "a lower learning_rate, activation='leaky_relu', or norm='batch'",
     )
 
@@ -35,12 +37,12 @@ def _first(run: Observed, layer: int) -> float:
 
 
 def saturated_units(run: Observed) -> Finding | None:
-    """Many outputs of tanh or sigmoid lie at the ends of their range, where the slope is near 0."""
+    """Many outputs of tanh or sigmoid lie near the ends of their range, where slopes are near 0."""
     if run.layers is None or not run.layers.saturated.size:
         return None
     last = run.layers.saturated[-1]
     worst = int(np.argmax(np.nan_to_num(last)))
-    if not last[worst] > SATURATED:
+    if not last[worst] > MAX_SATURATED_SHARE:
         return None
     return Finding(
         "saturated units",
@@ -54,7 +56,7 @@ def saturated_units(run: Observed) -> Finding | None:
 def layer_gradients(run: Observed) -> Finding | None:
     """Gradients vanish or explode on their way through the layers."""
     if run.layers is None or run.layers.gradient.shape[1] < 3:
-        return None  # one hidden layer has nothing to multiply along
+        return None  # gradients vanish by products over several hidden layers
     gradient = run.layers.gradient
     first, last = np.nan_to_num(gradient[:, 0]), np.nan_to_num(gradient[:, -1])
     ratios = first[last > 0] / last[last > 0]
@@ -63,7 +65,7 @@ def layer_gradients(run: Observed) -> Finding | None:
     evidence = {"layers": gradient.shape[1], "first layer over last": share}
     evidence["largest, at the start"] = largest
     learned = (run.accuracies[0] or 0.0) > 0.9
-    if (share < 1 / APART or largest < FAINT) and not learned:
+    if (share < 1 / MAX_GRADIENT_RATIO or largest < MIN_GRADIENT) and not learned:
         return Finding(
             "vanishing gradients",
             evidence,
@@ -71,19 +73,19 @@ def layer_gradients(run: Observed) -> Finding | None:
             f"of any layer was {largest:.1g} at the start: the first layers hardly learn.",
             "init='he' with init_scale=1, norm='batch', or activation='relu'",
         )
-    if share > APART or largest > LOUD:
+    if share > MAX_GRADIENT_RATIO or largest > MAX_GRADIENT:
         return Finding(
             "exploding gradients",
             evidence,
             f"The gradient of the first layer is {share:.2g} times the last one's, and the largest "
-            f"of any layer was {largest:.2g} at the start: layers multiply what passes.",
+            f"of any layer was {largest:.2g} at the start: each layer multiplies it.",
             "init='he' with init_scale=1 (or lower), norm='batch', or clip_norm=1",
         )
     return None
 
 
 def update_ratio(run: Observed) -> Finding | None:
-    """Updates are far from a thousandth of the weights, throughout."""
+    """Updates are far from a thousandth of the weights in most of the run."""
     if run.layers is None or run.diverged:
         return None
     ratio = run.layers.ratio[:-1] if len(run.layers.steps) > 1 else run.layers.ratio
@@ -95,7 +97,7 @@ def update_ratio(run: Observed) -> Finding | None:
     most = float(middle.max())
     rate = run.settings.get("learning_rate", math.nan)
     evidence = {"update over weight": most, "rule of thumb": 1e-3, "learning rate": rate}
-    if most < RATIO[0]:
+    if most < MIN_UPDATE_RATIO:
         fades = run.settings.get("schedule", "constant") != "constant"
         return Finding(
             "updates too small",
@@ -105,7 +107,7 @@ def update_ratio(run: Observed) -> Finding | None:
             ("a schedule that falls later, or " if fades else "")
             + f"a higher learning_rate, such as {rate * 3:.2g}",
         )
-    if most > RATIO[1]:
+    if most > MAX_UPDATE_RATIO:
         return Finding(
             "updates too large",
             evidence,

@@ -1,4 +1,4 @@
-"""What hides the signal: small batches, a penalty above the data loss, few images to judge."""
+"""Checks for noise and for the space of a sweep: small batches, heavy penalty, ranking, edges."""
 
 import math
 from collections.abc import Sequence
@@ -8,38 +8,38 @@ import numpy as np
 from jaxnet.diagnosis.finding import Finding, Observed
 from jaxnet.sweeps.results.replicates import Replicates
 
-WIGGLE = 0.3  # of the loss from step to step
-PENALTY = 0.33  # share of the loss
-DIVERGED = 0.4  # share of the runs
+MAX_STEP_NOISE = 0.3  # change of the loss from step to step, as a share of it
+MAX_PENALTY_SHARE = 0.33  # of the loss
+MAX_DIVERGED_SHARE = 0.4  # of the runs
 
 
 def noisy_batches(run: Observed) -> Finding | None:
-    """From one minibatch to the next the loss jumps by a large part of itself."""
+    """The loss jumps by a large part of itself from one minibatch to the next."""
     if run.diverged or not run.enough:
         return None
     late = run.part(0.5, 1)
-    # Differences of neighbours: what the loss falls by meanwhile is small beside them.
-    wiggle = float(np.std(np.diff(late))) / math.sqrt(2)
+    # Differences of neighbouring steps, because the fall of the loss hardly contributes to them.
+    noise = float(np.std(np.diff(late))) / math.sqrt(2)
     level = float(np.mean(late))
     train, _ = run.accuracies
-    # What is nearly learned has a small loss, of which any jump is a large part.
+    # A nearly learned task has a small loss, so that any jump is a large part of it.
     learned = 0.25 * (run.expected_start or float(run.losses[0]))
-    if wiggle < WIGGLE * level or level < learned or train > 0.95:
+    if noise < MAX_STEP_NOISE * level or level < learned or train > 0.95:
         return None
     size = run.settings.get("batch_size", 0)
-    evidence = {"from step to step": wiggle, "mean loss": level}
+    evidence = {"from step to step": noise, "mean loss": level}
     return Finding(
         "noisy minibatches",
         evidence | ({"batch size": size} if size else {}),
-        f"From step to step the loss jumps by {wiggle / level:.0%} of itself: each minibatch says "
-        f"something else.",
+        f"From step to step the loss jumps by {noise / level:.0%} of itself: minibatches are too "
+        f"small to agree.",
         (f"a larger batch_size, such as {4 * size}" if size else "a larger batch_size")
         + ", or a lower learning_rate",
     )
 
 
 def heavy_penalty(run: Observed) -> Finding | None:
-    """The L2 penalty is most of the loss."""
+    """The L2 penalty is a large part of the loss."""
     if run.layers is None or run.diverged:
         return None
     total = run.layers.penalty + run.layers.data_loss
@@ -47,9 +47,12 @@ def heavy_penalty(run: Observed) -> Finding | None:
     first = float(run.layers.penalty[0] / total[0]) if total[0] > 0 else 0.0
     l2 = run.settings.get("l2", 0.0)
     expected = run.expected_start
-    # So strong a penalty that the weights are gone leaves a small one, and a loss like chance.
-    flattened = expected is not None and first > PENALTY and run.data_loss(-1) > 0.95 * expected
-    if (share < PENALTY or run.accuracies[0] > 0.9) and not flattened:
+    # A very strong penalty shrinks the weights to nothing; then the last penalty is small, and the
+    # loss is like chance.
+    flattened = (
+        expected is not None and first > MAX_PENALTY_SHARE and run.data_loss(-1) > 0.95 * expected
+    )
+    if (share < MAX_PENALTY_SHARE or run.accuracies[0] > 0.9) and not flattened:
         return None
     return Finding(
         "regularization dominates",
@@ -63,7 +66,7 @@ def heavy_penalty(run: Observed) -> Finding | None:
 def ranking_noise(
     settings: Sequence[Replicates], validation: int | None, note: str | None
 ) -> Finding | None:
-    """The lead of the winner is within what chance alone would give."""
+    """The lead of the winner may be chance alone."""
     if not note or len(settings) < 2 or not settings[0].count or not settings[1].count:
         return None
     mean = settings[0].mean
@@ -79,7 +82,7 @@ def ranking_noise(
 
 
 def edge_of_range(settings: Sequence[Replicates], axes: Sequence[str]) -> Finding | None:
-    """The best value lies at the end of what was tried: a better one may lie beyond."""
+    """The best value lies at the edge of the space, so a better one may lie beyond."""
     best = settings[0]
     if not best.count:
         return None
@@ -87,27 +90,27 @@ def edge_of_range(settings: Sequence[Replicates], axes: Sequence[str]) -> Findin
     for name in axes:
         values = _numbers(settings, name)
         value = best.settings.get(name)
-        # Three values from which an end is told from a middle; many are random draws.
+        # With fewer than three values each is an end; more than twenty are random draws.
         if 3 <= len(values) <= 20 and value in (values[0], values[-1]):
             rest = [s.mean for s in settings if s.count and s.settings.get(name) != value]
             if rest and best.mean > max(rest):
                 ends[name] = (value, "lower" if value == values[0] else "higher")
     if not ends:
         return None
-    told = ", ".join(f"{name} {value:g}" for name, (value, _) in ends.items())
+    at = ", ".join(f"{name} {value:g}" for name, (value, _) in ends.items())
     beyond = " and ".join(f"{side} {name}" for name, (_, side) in ends.items())
     return Finding(
         "best at the edge",
         {name: value for name, (value, _) in ends.items()},
-        f"The best setting lies at the end of what was tried: {told}.",
+        f"The best setting lies at the edge of the space: {at}.",
         f"widen the space: {beyond}",
     )
 
 
 def much_diverged(settings: Sequence[Replicates], axes: Sequence[str]) -> Finding | None:
-    """A large part of the sweep diverged: part of the space is wasted."""
+    """A large part of the sweep diverged, so part of the space is wasted."""
     runs, bad = sum(len(s.rows) for s in settings), sum(s.diverged for s in settings)
-    if bad < DIVERGED * runs:
+    if bad < MAX_DIVERGED_SHARE * runs:
         return None
     evidence: dict[str, float] = {"diverged": bad, "of": runs}
     change = "leave out the values that diverge"
@@ -128,6 +131,6 @@ def _share(settings: Sequence[Replicates], name: str, value: float) -> float:
 
 
 def _numbers(settings: Sequence[Replicates], name: str) -> list[float]:
-    """Return the numbers that a hyperparameter takes, in order; of names none."""
+    """Return the distinct numbers of a hyperparameter, in order, without names."""
     values = (setting.settings.get(name) for setting in settings)
     return sorted({v for v in values if isinstance(v, int | float) and not isinstance(v, bool)})

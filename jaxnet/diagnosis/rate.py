@@ -1,4 +1,4 @@
-"""The course of the loss: does the learning rate fit?"""
+"""Checks of how the loss changes, which shows whether the learning rate fits."""
 
 import math
 
@@ -6,9 +6,11 @@ import numpy as np
 
 from jaxnet.diagnosis.finding import Finding, Observed
 
+_START_MIDDLE_END = ((0.0, 0.1), (0.45, 0.55), (0.9, 1.0))  # parts of a run
+
 
 def explosion(run: Observed) -> Finding | None:
-    """The loss became infinite, or many times its first value: the rate is too high."""
+    """The loss became infinite, or many times its first value, so the rate is too high."""
     rate = run.settings.get("learning_rate", math.nan)
     steps, losses = run.steps, run.losses
     if run.diverged:
@@ -33,7 +35,7 @@ def explosion(run: Observed) -> Finding | None:
             "explosion",
             {"step": step, "first loss": float(losses[0]), "highest": float(losses.max())}
             | _rate(rate),
-            f"From step {step:.0f} the loss is over four times what it began with, up to "
+            f"From step {step:.0f} on the loss is over four times its first value, up to "
             f"{losses.max():.3g}.",
             _lower(rate) + "; or clip_norm=1, or warmup_steps",
         )
@@ -41,10 +43,10 @@ def explosion(run: Observed) -> Finding | None:
 
 
 def worse_than_chance(run: Observed) -> Finding | None:
-    """At the end it knows no more of the validation images than guessing would.
+    """At the end the network classifies validation images no better than guessing.
 
-    Judged by the validation accuracy where that tells, else by the loss: that of guessing or more,
-    and not falling any more.
+    The validation accuracy decides if it is known for enough images. Otherwise the loss decides:
+    it is at least the loss of guessing, and no longer falls.
     """
     if run.diverged or not run.enough:
         return None
@@ -59,7 +61,7 @@ def worse_than_chance(run: Observed) -> Finding | None:
     sentence = f"After {run.history.steps[-1] + 1} steps the validation accuracy is {accuracy:.1%}"
     if run.classes is not None:
         evidence["accuracy of guessing"] = 1 / run.classes
-        sentence += f", and guessing has {1 / run.classes:.1%}"
+        sentence += f", and guessing gives {1 / run.classes:.1%}"
     if expected is not None and math.isfinite(last):
         evidence |= {"last loss": last, "loss of guessing": expected}
         sentence += f"; the loss is {last:.3g}, and guessing costs {expected:.3g}"
@@ -74,12 +76,12 @@ def worse_than_chance(run: Observed) -> Finding | None:
 
 
 def too_low(run: Observed) -> Finding | None:
-    """The loss falls in a straight line, or hardly at all: the rate is too low."""
+    """The loss falls in a straight line, or hardly at all, so the rate is too low."""
     if run.diverged or not run.enough:
         return None
-    start, middle, end = (float(np.median(run.part(*p))) for p in PARTS)
-    wiggle = float(np.std(np.diff(run.losses[len(run.losses) // 2 :]))) / math.sqrt(2)
-    error = 1.6 * wiggle / math.sqrt(max(1, len(run.losses) // 10))  # of such a median
+    start, middle, end = (float(np.median(run.part(*p))) for p in _START_MIDDLE_END)
+    noise = float(np.std(np.diff(run.losses[len(run.losses) // 2 :]))) / math.sqrt(2)
+    error = 1.6 * noise / math.sqrt(max(1, len(run.losses) // 10))  # of a median over a tenth
     rate = run.settings.get("learning_rate", math.nan)
     evidence = {"at first": start, "halfway": middle, "at the end": end} | _rate(rate)
     first, second = start - middle, middle - end
@@ -89,8 +91,8 @@ def too_low(run: Observed) -> Finding | None:
         return Finding(
             "loss stands still",
             evidence,
-            f"In the whole run the loss went from {start:.4g} to {end:.4g}.",
-            _higher(rate) + "; if layers get no gradient (see there), init_scale first",
+            f"The loss changed only from {start:.4g} to {end:.4g} in the whole run.",
+            _higher(rate) + "; but init_scale first if layers get no gradient",
         )
     straight = second > 0.75 * first and first + second > 5 * error and end > 0.35 * start
     if straight and first > 0:
@@ -98,17 +100,14 @@ def too_low(run: Observed) -> Finding | None:
             "learning rate too low",
             evidence,
             f"The loss falls nearly in a straight line and is still falling: {first:.3g} in the "
-            f"first half, {second:.3g} in the second. A fitting rate bends early.",
+            f"first half, {second:.3g} in the second. At a fitting rate the curve bends early.",
             _higher(rate) + ", or train for more steps",
         )
     return None
 
 
-PARTS = ((0.0, 0.1), (0.45, 0.55), (0.9, 1.0))
-
-
 def plateau(run: Observed) -> Finding | None:
-    """The loss fell, then stood still with training errors left."""
+    """The loss fell, then stood still with errors left on training images."""
     if run.diverged or not run.enough or len(run.losses) < 60:
         return None
     start = float(np.median(run.part(0, 0.05)))
@@ -118,12 +117,12 @@ def plateau(run: Observed) -> Finding | None:
     if fell < 0.05 * start or not train < 0.9 or not run.flat:
         return None
     if run.settings.get("schedule", "constant") != "constant":
-        return None  # a rate that falls to nothing ends so
+        return None  # a rate that falls to 0 ends in a plateau
     return Finding(
         "plateau",
         {"fell by": fell, "of that in the last quarter": late, "training accuracy": train},
         f"The loss fell by {fell:.3g} and then stood still, with {1 - train:.0%} of the training "
-        f"images still wrong.",
+        f"images misclassified.",
         "let the rate fall (schedule='cosine'); if that does not help, more units (hidden)",
     )
 

@@ -1,1 +1,1 @@
-"""Files, signals and the terminal: what the machine that a run stands on does."""
+"""The host of a run: its files, signals, memory and terminal."""

@@ -1,9 +1,9 @@
-"""Ctrl-C as a request that is met at the next safe place.
+"""Turn Ctrl-C into a request that takes effect at the next safe point.
 
-An exception raised by the signal itself may come in the middle of anything, or be swallowed by
-code that cannot raise, such as a callback of the runtime: the run would go on as if nothing
-happened. Noted here, it is raised between two calls of the compiled program, where the state is
-whole and can be kept.
+An exception from the signal handler itself may come in the middle of anything, or be swallowed by
+code that cannot raise, such as a callback of the runtime; the run would then go on as if nothing
+had happened. Here the handler only sets a flag, and the exception is raised between two calls of
+the compiled program, where the state is complete and can be saved.
 """
 
 import signal
@@ -12,14 +12,14 @@ from types import FrameType
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C is noted and raised by `check`; a second raises at once."""
+    """A context in which `check` raises the first Ctrl-C; a second Ctrl-C raises at once."""
 
     def __init__(self) -> None:
         self._requested = False
 
     def __enter__(self) -> "Interrupt":
         self._outer = signal.getsignal(signal.SIGINT)
-        # Only the main thread may handle signals, and a program may have its own way with them.
+        # Only the main thread may handle signals, and a program may have a handler of its own.
         self._handling = (
             threading.current_thread() is threading.main_thread()
             and self._outer is signal.default_int_handler

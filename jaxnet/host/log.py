@@ -1,4 +1,4 @@
-"""The log of a run folder: what happened on the way, line by line, kept over restarts."""
+"""The log of a run folder, which records events line by line, also over restarts."""
 
 import contextlib
 import logging
@@ -10,12 +10,12 @@ LOG = logging.getLogger("jaxnet.sweeps")
 
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: a disk that is full is told of by what has to be written."""
+        """Ignore the error: if the disk is full, the next necessary write reports it."""
 
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Append what is logged meanwhile to a file; warnings go on to the program's own logging."""
+    """Append log records to a file within the context; the program's own handlers get them, too."""
     handler = _File(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOG.level

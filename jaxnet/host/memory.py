@@ -4,7 +4,7 @@ import os
 
 
 def host_memory() -> int:
-    """Return the bytes of memory that this machine has; 8 GiB where the system does not say."""
+    """Return the bytes of memory of this machine; 8 GiB if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):  # no such call on Windows

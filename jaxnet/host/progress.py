@@ -1,27 +1,27 @@
-"""What a run tells while it goes: nothing, or a progress bar on standard error."""
+"""Report the progress of a run: not at all, or with a bar on standard error."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class Reporter:
-    """Is told of work done and of what was found, and shows nothing; a context manager."""
+    """A context manager that receives the progress of a run, and shows nothing."""
 
     def __enter__(self) -> "Reporter":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Show nothing more."""
+        """Stop showing progress."""
 
     def advance(self, work: float) -> None:
-        """Note that much more work, in units of the total, as done."""
+        """Receive an amount of finished work, in units of the total."""
 
     def say(self, text: str) -> None:
-        """Note a line on how far the run is."""
+        """Receive a line on the state of the run."""
 
 
 class Bar(Reporter):
-    """A bar with the time left, estimated from the work of the last minute."""
+    """A bar with the remaining time, which it estimates from the last minute."""
 
     def __init__(self, total: float) -> None:
         self._progress = Progress(
@@ -44,7 +44,7 @@ class Bar(Reporter):
         self._progress.stop()
 
     def advance(self, work: float) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         self._progress.advance(self._task, work)
 
     def say(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Arrays in one safetensors file, replaced as a whole or not at all."""
+"""Write and read arrays in one safetensors file, which is replaced as a whole or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxnet.host.files import write_whole
 def write_tensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays and texts; RunFolderError if it cannot be. An older file stays until then."""
+    """Write arrays and texts, or raise RunFolderError and leave an older file as it is."""
     whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
         write_whole(path, save(whole, metadata))
@@ -23,7 +23,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return arrays and texts of a file; DataError if it is damaged or no safetensors file."""
+    """Return arrays and texts of a file; raise DataError if it is no whole safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
             names = file.keys()
@@ -33,23 +33,23 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def read_fields(path: Path, fields: Mapping[str, tuple[str, int | None]]) -> dict[str, np.ndarray]:
-    """Return the arrays of these names; `fields` gives kinds of dtype and number of dimensions.
+    """Return the arrays of these names; `fields` has kinds of dtype and numbers of dimensions.
 
-    None stands for any number from one up. DataError if the file is damaged, or one is missing or
-    of another kind.
+    None stands for any number from one up. Raises DataError if the file is damaged, or if an array
+    is missing or of another kind.
     """
     tensors, _ = read_tensors(path)
     for name, (kinds, dimensions) in fields.items():
-        found = tensors.get(name)
-        fits = found is not None and found.ndim > 0 and dimensions in (None, found.ndim)
-        if found is None or not fits or found.dtype.kind not in kinds:
-            got = "none" if found is None else f"{found.dtype}{list(found.shape)}"
+        array = tensors.get(name)
+        fits = array is not None and array.ndim > 0 and dimensions in (None, array.ndim)
+        if array is None or not fits or array.dtype.kind not in kinds:
+            got = "none" if array is None else f"{array.dtype}{list(array.shape)}"
             raise DataError(f"{path}: {name} should be {dimensions}-dimensional, got {got}")
     return {name: tensors[name] for name in fields}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts of a file alone; DataError if it is damaged or no safetensors file."""
+    """Return only the texts of a file; raise DataError if it is no whole safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}

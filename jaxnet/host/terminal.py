@@ -1,7 +1,7 @@
-"""Signs beyond ASCII on terminals, pipes and files whose encoding lacks them.
+"""Replace characters that the encoding of a terminal, a pipe or a file lacks.
 
-Windows redirects output as cp1252, some schedulers as ASCII: there "→" is written as "->", and
-what has no plainer form (a letter of a file's name) as its escape, `\\xe9`.
+Windows redirects output as cp1252, some schedulers as ASCII. There "→" is written as "->", and a
+character without a plainer form (a letter of a file's name) as its escape, `\\xe9`.
 """
 
 import codecs
@@ -17,32 +17,34 @@ _HANDLER = "jaxnet.plainer"
 
 
 def _plainer(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return what stands for the first sign that an encoding lacks, and where to go on."""
+    """Return a replacement for the first character that an encoding lacks, and its end."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    sign, after = error.object[error.start], error.start + 1
-    if 0xDC80 <= ord(sign) <= 0xDCFF:  # a byte of a file's name that is no text: as it is
-        return bytes([ord(sign) - 0xDC00]), after
-    return PLAINER.get(sign, sign.encode("ascii", "backslashreplace").decode("ascii")), after
+    character, after = error.object[error.start], error.start + 1
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # an undecodable byte of a file's name stays as it is
+        return bytes([ord(character) - 0xDC00]), after
+    escaped = character.encode("ascii", "backslashreplace").decode("ascii")
+    return PLAINER.get(character, escaped), after
 
 
 codecs.register_error(_HANDLER, _plainer)
 
 
 def plain_output() -> None:
-    """Have standard output and error write a plainer sign instead of raising UnicodeEncodeError."""
+    """Make standard output and error write plainer characters instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not what a notebook or a test puts there
+        if isinstance(stream, io.TextIOWrapper):  # notebooks and tests replace the streams
             stream.reconfigure(errors=_HANDLER)
 
 
 def printable(text: str) -> str:
-    """Return a text with the signs that standard output's encoding lacks made plainer.
+    """Return a text without characters that standard output's encoding lacks.
 
-    For the `__str__` of what users print from programs of their own, whose output is theirs.
+    `__str__` methods use it, because users print objects from programs that do not call
+    `plain_output`.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         return text.encode(encoding, _HANDLER).decode(encoding)
-    except (LookupError, UnicodeError):  # an encoding that Python does not have
+    except (LookupError, UnicodeError):  # an unknown encoding
         return text

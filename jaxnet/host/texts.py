@@ -1,4 +1,4 @@
-"""Texts that may come from others: bounded, and with one kind of error for all that they can be."""
+"""Read texts that may not be trusted: their size is bounded, and every fault is a ValueError."""
 
 import json
 import math
@@ -8,32 +8,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MOST_PARTS = 50  # of a dotted key
+MAX_KEY_PARTS = 50  # of a dotted key
 _STRINGS = re.compile(r""" "(?:[^"\\]|\\.)*" | '[^']*' """, re.VERBOSE)
-MOST_BYTES = 1 << 28  # a list of a million configurations has about 150 MB
+MAX_BYTES = 1 << 28  # a list of a million configurations has about 150 MB
 
 
 def read_text(path: Path) -> str:
-    """Return a file as text; OSError, or ValueError if it is not UTF-8 or above MOST_BYTES."""
+    """Return a file as text; raise ValueError if it is not UTF-8 or above MAX_BYTES."""
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES:,} bytes")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES:,} bytes")
     return content.decode("utf-8")
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text holds; ValueError for all that is wrong with it.
+    """Return the value of a JSON text; raise ValueError for any fault.
 
-    Python's reader raises RecursionError for brackets within brackets, beside its own errors.
+    Python's reader also raises RecursionError, for deeply nested brackets.
     """
     try:
-        return json.loads(text, parse_constant=_refused)
+        return json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _refused(word: str) -> Any:
+def _refuse(word: str) -> Any:
     raise ValueError(f"{word} is no number of JSON")
 
 
@@ -45,10 +45,10 @@ def to_json(
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
 ) -> str:
-    """Return JSON that every reader takes: NaN and infinities, which it lacks, are null.
+    """Return JSON text that every reader accepts; NaN and infinities become null.
 
-    With `spelled` they are the strings "nan", "inf" and "-inf". What is of no type of JSON is
-    written as `default(value)`.
+    With `spelled` they become the strings "nan", "inf" and "-inf". A value that JSON has no type
+    for is written as `default(value)`.
 
     >>> to_json({"loss": float("nan"), "bounds": (1.5, float("inf"))})
     '{"loss": null, "bounds": [1.5, null]}'
@@ -69,19 +69,19 @@ def to_json(
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what a TOML text holds; ValueError for all that is wrong with it.
+    """Return the table of a TOML text; raise ValueError for any fault.
 
-    A key of many parts, a.a.a.a, takes Python's reader time and memory by their square: 13 s and
-    2.3 GB for 40 kB. It is refused before.
+    Python's reader takes time and memory that grow with the square of the parts of a dotted key,
+    a.a.a.a: 13 s and 2.3 GB for 40 kB. Such a key is refused before.
     """
     for line in text.split("\n"):
-        if line.count(".") > MOST_PARTS:
-            pieces = re.split(r"[,=\[\]{}#]", _STRINGS.sub("s", line))
-            if max(piece.count(".") for piece in pieces) > MOST_PARTS:
+        if line.count(".") > MAX_KEY_PARTS:
+            keys = re.split(r"[,=\[\]{}#]", _STRINGS.sub("s", line))
+            if max(key.count(".") for key in keys) > MAX_KEY_PARTS:
                 raise ValueError("nested too deeply")
     try:
-        found = tomllib.loads(text)
-        repr(found)  # dotted keys nest without end: what no message could print is refused here
+        table = tomllib.loads(text)
+        repr(table)  # refuses tables that are nested too deeply for any message to print
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    return found
+    return table

@@ -1,4 +1,4 @@
-"""Pictures of runs and sweeps. Each takes plain arrays and returns a matplotlib Figure."""
+"""Plots of runs and sweeps: each function takes plain arrays and returns a matplotlib Figure."""
 
 from jaxnet.plots.accuracy import (
     accuracy_map as accuracy_map,

@@ -14,8 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
-from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
-from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
+from jaxnet.plots.axis import MAX_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
+from jaxnet.plots.cells import cell_font_size, cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, COLOURS, GREY, ORANGE, finish, set_title
 
 BEST = "best validation accuracy"
@@ -36,12 +36,12 @@ def accuracy_map(
     """Draw the best validation accuracy over two hyperparameters; one entry per configuration.
 
     Each cell shows the maximum `accuracy` (NaN: none) of its configurations and, below it, "k/n
-    div." where k of its n configurations `diverged`; it is hatched and says "diverged" where all
-    did. In the maximum, a diverged configuration counts with the accuracy given for it: give NaN to
-    leave it out. Values may be numbers, strings or tuples. With more than 12 distinct values on an
-    axis (random search) each configuration is a point, or a cross if diverged, whatever its
-    accuracy. `label` says what the accuracies are, where they are not of single runs ("mean over
-    5 seeds"). Raises ConfigurationError for columns of different lengths or none.
+    div." if k of its n configurations `diverged`; if all did, it is hatched and says "diverged". A
+    diverged configuration counts in the maximum with its given accuracy; NaN leaves it out. Values
+    may be numbers, strings or tuples. With more than 12 distinct values on an axis (random search)
+    each configuration is a point, or a cross if it diverged. `label` describes the accuracies if
+    they do not belong to single runs ("mean over 5 seeds"). Raises ConfigurationError for empty
+    columns and columns of different lengths.
     """
     accuracy, diverged = _checked({x_name: x_values, y_name: y_values}, accuracy, diverged)
     pair = _Pair(make_axis(x_name, x_values), make_axis(y_name, y_values), accuracy, diverged)
@@ -59,9 +59,9 @@ def accuracy_over_pairs(
 ) -> Figure:
     """Draw `accuracy_map` for every pair of the swept hyperparameters, with one colour bar.
 
-    `columns` maps a name to its value in each configuration; the swept ones have more than one
-    distinct value. With one swept, the picture is accuracy against it. Raises ConfigurationError
-    with none, or for columns of different lengths.
+    `columns` maps a name to its value in each configuration; a swept one has more than one
+    distinct value. With one swept hyperparameter, the plot is accuracy against it. Raises
+    ConfigurationError without any, and for columns of different lengths.
     """
     accuracy, diverged = _checked(columns, accuracy, diverged)
     swept = [a for a in (make_axis(*item) for item in columns.items()) if len(a.levels) > 1]
@@ -77,7 +77,7 @@ def accuracy_over_pairs(
 
 
 class _Pair(NamedTuple):
-    """Two hyperparameters and what became of each configuration."""
+    """Two hyperparameters, with accuracy and divergence of each configuration."""
 
     x: Axis
     y: Axis
@@ -87,20 +87,20 @@ class _Pair(NamedTuple):
     @property
     def scatter(self) -> bool:
         """Whether there are too many values for a table of cells."""
-        return max(len(self.x.levels), len(self.y.levels)) > MOST_CELLS
+        return max(len(self.x.levels), len(self.y.levels)) > MAX_CELLS
 
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return best accuracy (NaN: none), diverged and configurations, each [y, x levels]."""
+        """Return best accuracy (NaN: none), and counts of diverged and all, each [y, x levels]."""
         shape, at = (len(self.y.levels), len(self.x.levels)), (self.y.which, self.x.which)
         best, bad, count = np.full(shape, np.nan), np.zeros(shape, int), np.zeros(shape, int)
         np.fmax.at(best, at, self.accuracy)
         np.add.at(bad, at, self.diverged)
         np.add.at(count, at, 1)
-        best[bad == count] = np.nan  # all diverged, or no configuration
+        best[bad == count] = np.nan  # no configuration, or all diverged
         return best, bad, count
 
     def shown(self) -> np.ndarray:
-        """Return the accuracies that the picture shows as colours."""
+        """Return the accuracies that the plot shows as colours."""
         if self.scatter:
             return np.where(self.diverged, np.nan, self.accuracy)
         return self.cells()[0].ravel()
@@ -144,7 +144,7 @@ def _pair_grid(pairs: Sequence[_Pair], title: str, label: str) -> Figure:
 def _heat_map(axes: Axes, pair: _Pair, norm: Normalize, inches: float) -> None:
     best, bad, count = pair.cells()
     paint_cells(axes, best, norm, COLOURS)
-    size = min(9.0, 72 * inches / best.shape[1] / 5.5)  # "diverged" is 5 font sizes wide
+    size = cell_font_size(inches, best.shape[1])
     for i, j in np.argwhere(count).tolist():
         k, n, value = bad[i, j], count[i, j], best[i, j]
         if k == n:
@@ -158,8 +158,8 @@ def _heat_map(axes: Axes, pair: _Pair, norm: Normalize, inches: float) -> None:
 def _points(axes: Axes, pair: _Pair, norm: Normalize) -> None:
     x, y, accuracy, diverged = pair.x.positions, pair.y.positions, pair.accuracy, pair.diverged
     good = np.flatnonzero(~diverged & np.isfinite(accuracy))
-    good = good[np.argsort(accuracy[good], kind="stable")]  # the best are drawn last, on top
-    size = 8 + 50 * np.asarray(norm(accuracy[good])) ** 2  # repeats what the colour says
+    good = good[np.argsort(accuracy[good], kind="stable")]  # the best come last, on top
+    size = 8 + 50 * np.asarray(norm(accuracy[good])) ** 2  # repeats the colour, for greyscale
     look = {"norm": norm, "cmap": COLOURS, "edgecolors": GREY, "linewidths": 0.4}
     axes.scatter(x[good], y[good], s=size, c=accuracy[good], **look)
     if diverged.any():
@@ -173,7 +173,7 @@ def _points(axes: Axes, pair: _Pair, norm: Normalize) -> None:
 
 
 def _strip(x: Axis, accuracy: np.ndarray, diverged: np.ndarray, title: str, label: str) -> Figure:
-    """Draw accuracy against the only hyperparameter: a point each, a line through the best."""
+    """Draw accuracy against one hyperparameter: points, and a line through the best."""
     width = 8 if x.continuous else min(max(0.7 * len(x.levels), 5), 9)
     figure = Figure(figsize=(width, 4), layout="constrained")
     axes = figure.subplots()
@@ -183,7 +183,7 @@ def _strip(x: Axis, accuracy: np.ndarray, diverged: np.ndarray, title: str, labe
         best = np.full(len(x.levels), np.nan)
         np.fmax.at(best, x.which[good], accuracy[good])
         axes.plot(np.arange(len(best)), best, "-", color=BLUE, lw=1.5, label="best")
-    if diverged.any():  # along the bottom, whatever their accuracies are
+    if diverged.any():  # along the bottom, where no accuracy is
         bottom: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
         low = np.full(diverged.sum(), 0.04)
         axes.plot(at[diverged], low, "x", color=ORANGE, ms=7, label="diverged", **bottom)

@@ -1,4 +1,4 @@
-"""How the outputs of each layer are distributed."""
+"""The distribution of the outputs of each layer."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, ORANGE, set_title
 
-_MOST_BINS = 10_000  # more than a screen has columns
+_MAX_BINS = 10_000  # more than a screen has columns
 
 
 @checked
@@ -19,13 +19,13 @@ def activation_histograms(
 ) -> Figure:
     """Draw a histogram of the outputs of each layer, one beside the other, on one scale.
 
-    `activations[l]` are the outputs [rows, units] of layer l. Above each stand its mean and
-    deviation and the share of outputs that are exactly 0, which has a bar of its own (relu). Raises
-    ConfigurationError without layers, or for a layer without a finite output.
+    `activations[l]` are the outputs [rows, units] of layer l. The title of each has its mean, its
+    deviation and the share of outputs that are exactly 0 (relu), which also have a separate bar.
+    Raises ConfigurationError without layers, and for a layer without a finite output.
     """
     if not activations:
         raise ConfigurationError("expected the outputs of at least one layer, got none")
-    bins = whole("bins", bins, 1, _MOST_BINS)
+    bins = whole("bins", bins, 1, _MAX_BINS)
     flat = [np.asarray(layer, np.float64).ravel() for layer in activations]
     finite = [layer[np.isfinite(layer)] for layer in flat]
     for i, layer in enumerate(finite):
@@ -41,11 +41,11 @@ def activation_histograms(
         zero = layer == 0
         counts, _ = np.histogram(layer[~zero], edges)
         axes.bar(edges[:-1], counts / layer.size, width, align="edge", color=BLUE)
-        said = f"layer {i + 1}\nmean {layer.mean():.2g}, dev. {layer.std():.2g}"
+        text = f"layer {i + 1}\nmean {layer.mean():.2g}, dev. {layer.std():.2g}"
         if zero.any():
             axes.bar([0], [zero.mean()], 1.5 * width, color=ORANGE, hatch="//", edgecolor="white")
-            said += f"\n{zero.mean():.0%} are 0"
-        axes.set_title(said, fontsize=8)
+            text += f"\n{zero.mean():.0%} are 0"
+        axes.set_title(text, fontsize=8)
         axes.tick_params(labelsize=8)
     grid[0].set_ylabel("share of outputs")
     figure.supxlabel("output", fontsize=10)

@@ -1,4 +1,4 @@
-"""One hyperparameter as a side of a picture: its values in order, where they lie, their texts."""
+"""One hyperparameter as an axis of a plot: its values in order, their positions, their labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,31 +12,31 @@ from jaxnet.errors import ConfigurationError
 
 Column = Sequence[Any] | np.ndarray
 
-MOST_CELLS = 12  # distinct values per axis up to which a table of cells is readable
+MAX_CELLS = 12  # distinct values on an axis; a table with more cells is not readable
 
 
 class Axis(NamedTuple):
-    """One hyperparameter: its sorted distinct values, and which of them each configuration has."""
+    """One hyperparameter: its sorted distinct values, and their index for each configuration."""
 
     name: str
     levels: list[Any]
     which: np.ndarray
-    even: int = MOST_CELLS
+    even: int = MAX_CELLS
 
     @property
     def continuous(self) -> bool:
-        """Whether to place the values by size; up to `even` values, or names, are evenly spaced."""
+        """Whether values are placed by size; names, and up to `even` values, are evenly spaced."""
         numbers = all(_is_number(v) and math.isfinite(v) for v in self.levels)
         return numbers and len(self.levels) > self.even
 
     @property
     def positions(self) -> np.ndarray:
-        """Where each configuration lies on the axis."""
+        """The position of each configuration on the axis."""
         return np.array(self.levels, np.float64)[self.which] if self.continuous else self.which
 
     @property
     def labels(self) -> list[str]:
-        """The shortest texts that tell the values apart: 0.001, 1e-5, relu, 160-80."""
+        """The shortest texts that differ for different values: 0.001, 1e-5, relu, 160-80."""
         for digits in range(4, 18):
             labels = [_text(level, digits) for level in self.levels]
             if len(set(labels)) == len(labels):
@@ -44,12 +44,12 @@ class Axis(NamedTuple):
         return [repr(level) for level in self.levels]
 
 
-def make_axis(name: str, values: Column, *, even: int = MOST_CELLS) -> Axis:
+def make_axis(name: str, values: Column, *, even: int = MAX_CELLS) -> Axis:
     """Return the axis of a column; more than `even` distinct numbers are placed by size."""
     plain = [_plain(value) for value in values]
     levels = sorted(set(plain), key=_order)
-    where = {value: i for i, value in enumerate(levels)}
-    return Axis(name, levels, np.array([where[value] for value in plain]), even)
+    index = {value: i for i, value in enumerate(levels)}
+    return Axis(name, levels, np.array([index[value] for value in plain]), even)
 
 
 def _plain(value: Any) -> Any:
@@ -79,7 +79,7 @@ def _text(value: Any, digits: int) -> str:
 
 
 def check_lengths(columns: Mapping[str, Column]) -> None:
-    """Raise ConfigurationError unless every column has one entry a run, and there is a run."""
+    """Raise ConfigurationError unless every column has one entry a run, for one run or more."""
     for name, values in columns.items():
         if getattr(values, "ndim", 1) == 0:
             raise ConfigurationError(f"{name}: expected a list of values, got {shown(values)}")
@@ -90,7 +90,7 @@ def check_lengths(columns: Mapping[str, Column]) -> None:
 
 
 def as_numbers(name: str, column: Column, dtype: type = np.float64) -> np.ndarray:
-    """Return a column as an array of one dtype; ConfigurationError for texts and ragged lists."""
+    """Return a column as an array; raise ConfigurationError for texts and ragged lists."""
     try:
         if isinstance(column, str | bytes):
             raise ValueError("a text")
@@ -102,10 +102,10 @@ def as_numbers(name: str, column: Column, dtype: type = np.float64) -> np.ndarra
 
 
 def scale(axes: Axes, side: Literal["x", "y"], axis: Axis) -> None:
-    """Name a side of the axes and tick it: at the values, or by size (log if they call for it)."""
+    """Label one side of the axes, and set its ticks and its scale, linear or logarithmic."""
     line = getattr(axes, f"{side}axis")
     line.set_label_text(axis.name)
-    few = len(axis.levels) <= MOST_CELLS
+    few = len(axis.levels) <= MAX_CELLS
     positive = [v for v in axis.levels if axis.continuous and v > 0]
     if axis.continuous and axis.levels[0] >= 0 and _logarithmic(positive, few):
         symlog = {"value": "symlog", "linthresh": positive[0], "linscale": 0.5}
@@ -124,9 +124,10 @@ def scale(axes: Axes, side: Literal["x", "y"], axis: Axis) -> None:
 
 
 def _logarithmic(positive: Sequence[float | int], few: bool) -> bool:
-    """Whether numbers span decades: a few, if a log axis parts them better; many, by their median.
+    """Whether numbers span decades, so that a logarithmic axis shows them better.
 
-    Of many, drawn at random, the smallest says little: uniform draws come close to 0, too.
+    A few numbers should span one decade and be better separated by their logarithms. For many,
+    which are random draws, the median decides as well, as uniform draws also come close to 0.
     """
     if len(positive) < 2:
         return False

@@ -1,4 +1,4 @@
-"""Several runs over one another: optimizers, or whatever else they differ in."""
+"""Several runs in one plot, which compares optimizers or any other setting."""
 
 from collections.abc import Mapping
 
@@ -20,8 +20,8 @@ def optimizer_comparison(runs: Mapping[str, History], *, title: str = "") -> Fig
     """Draw the histories of several runs, by name: loss, training and validation accuracy.
 
     Losses are trailing means over a fiftieth of the run; more than two decades get a log axis. The
-    legend names the best validation accuracy of each. Raises ConfigurationError without runs or
-    for more than 10, which no reader tells apart.
+    legend has the best validation accuracy of each. Raises ConfigurationError without runs, and
+    for more than 10, which no reader can distinguish.
     """
     if not 1 <= len(runs) <= 10:
         raise ConfigurationError(f"expected 1 to 10 runs, got {len(runs)}: choose some")

@@ -1,4 +1,4 @@
-"""How one run went: its loss and its accuracies over the steps."""
+"""The loss and the accuracies of one run over its steps."""
 
 import numpy as np
 from jaxtyping import Num
@@ -22,9 +22,10 @@ def learning_curves(
 ) -> Figure:
     """Draw one run: training loss on the left, training and validation accuracy on the right.
 
-    Losses that are not finite are left out; if the run ends so, its last finite loss is marked.
-    A loss over more than two decades gets a log axis; more than 100 finite points get a trailing
-    mean. A `status` other than "ok" is written in the title; `chance` is the accuracy of guessing.
+    Losses that are not finite are left out; if the run ends with one, its last finite loss is
+    marked. A loss over more than two decades gets a log axis; more than 100 finite points get a
+    trailing mean. A `status` other than "ok" appears in the title; `chance` is the accuracy of
+    guessing.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)

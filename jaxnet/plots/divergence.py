@@ -1,4 +1,4 @@
-"""Where a sweep diverges: the share of runs lost, over any two hyperparameters."""
+"""The share of diverged runs of a sweep over any two hyperparameters."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,11 +7,11 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from jaxnet.arguments.signatures import checked
-from jaxnet.plots.axis import MOST_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
-from jaxnet.plots.cells import cell_inches, hatch_cell, paint_cells, write_cell
+from jaxnet.plots.axis import MAX_CELLS, Axis, Column, as_numbers, check_lengths, make_axis, scale
+from jaxnet.plots.cells import cell_font_size, cell_inches, hatch_cell, paint_cells, write_cell
 from jaxnet.plots.style import BLUE, ORANGE, finish, set_title
 
-# Darker is more, in greyscale too.
+# A larger share is darker, also in greyscale.
 SHARES = LinearSegmentedColormap.from_list("diverged", ["#F4F4F4", "#F5B98A", ORANGE])
 
 
@@ -28,11 +28,11 @@ def diverging_map(
 ) -> Figure:
     """Draw which runs diverged over two hyperparameters; one entry a run.
 
-    A cell shows the share of its runs that `diverged`, "k/n" (0 for none), hatched where all did,
-    and below it the median of the `steps` at which those k diverged (the entries of other runs are
-    not read). With more than 12 distinct values on an axis each run is a point: a circle if it
-    stayed finite, a cross if not. Raises ConfigurationError for columns of different lengths or
-    none.
+    A cell shows the share of its runs that `diverged`, "k/n" (0 for none), and below it the median
+    of the `steps` at which these k diverged; other runs' entries are not read. It is hatched if
+    all diverged. With more than 12 distinct values on an axis each run is a point: a circle if it
+    stayed finite, a cross if not. Raises ConfigurationError for empty columns and columns of
+    different lengths.
     """
     columns = {x_name: x_values, y_name: y_values, "diverged": diverged}
     check_lengths(columns if steps is None else {**columns, "steps": steps})
@@ -42,7 +42,7 @@ def diverging_map(
         as_numbers("diverged", diverged, bool),
     )
     ended = None if steps is None else as_numbers("steps", steps)
-    if max(len(x.levels), len(y.levels)) > MOST_CELLS:
+    if max(len(x.levels), len(y.levels)) > MAX_CELLS:
         figure = Figure(figsize=(6, 4.2), layout="constrained")
         axes = figure.subplots()
         _points(axes, x, y, bad, ended)
@@ -69,7 +69,7 @@ def _cells(
     np.add.at(count, (y.which, x.which), 1)
     share = np.divide(lost, count, out=np.full(shape, np.nan), where=count > 0)
     paint_cells(axes, share, Normalize(0, 1), SHARES)
-    size = min(9.0, 72 * inches / shape[1] / 5.5)
+    size = cell_font_size(inches, shape[1])
     for i, j in np.argwhere(count).tolist():
         k, n = lost[i, j], count[i, j]
         main, below = f"{k}/{n}" if k else "0", ""

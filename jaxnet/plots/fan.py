@@ -1,4 +1,4 @@
-"""The learning curves of all configurations of a sweep in one picture."""
+"""The learning curves of all configurations of a sweep in one plot."""
 
 from typing import Any
 
@@ -25,12 +25,11 @@ def learning_fan(
 ) -> Figure:
     """Draw the curves of all runs: faint lines, the best on top, a cross where one diverged.
 
-    `values` has a row a run, NaN where it has no value: after its end, or at steps of others. A
-    curve goes through what is finite. The cross is at the last finite value of a run that
-    `diverged`; those without any have none, and the legend counts them. `best` is the row of the
-    run to emphasize. A `label` other than "validation accuracy" says what the values are, such as
-    the loss; values over more than two decades get a log axis. Raises ConfigurationError if `best`
-    is no row.
+    `values` has a row a run, with NaN after its end and at other runs' steps; a curve connects the
+    finite values. A run that `diverged` has a cross at its last finite value; the legend counts
+    the runs without any. `best` is the row of the run to emphasize. `label` describes the values,
+    if they are losses for example; values over more than two decades get a log axis. Raises
+    ConfigurationError if `best` is no row.
     """
     if best is not None and not 0 <= best < len(values):
         raise ConfigurationError(f"expected best from 0 to {len(values) - 1}, got {best}")

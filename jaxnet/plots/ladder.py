@@ -1,4 +1,4 @@
-"""Why one step size is not enough: the error of difference quotients over the step."""
+"""The error of difference quotients over the step size, which shows why one is not enough."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +21,11 @@ def error_ladder(
 ) -> Figure:
     """Draw the relative error of (f(x + h·v) − f(x − h·v)) / 2h over h, in float64.
 
-    `f` takes one array and returns a scalar; v is `direction` (default: ones over √n) and
-    `derivative` the one to compare with, along v. The dashed line is what rounding costs,
-    ε|f|/(h·|derivative|); truncation falls with h². A right derivative gives a valley where the two
-    meet, a wrong one a floor at its own error. Raises ConfigurationError
-    for a derivative that is 0 or not finite: there is no relative error.
+    `f` takes one array and returns a scalar; v is `direction` (default: ones over √n), and
+    `derivative` is the derivative along v to compare with. The dashed line is the rounding error,
+    ε|f|/(h·|derivative|); the truncation error falls with h². A right derivative gives a valley
+    where the two meet, a wrong one a floor at its own error. Raises ConfigurationError for a
+    derivative that is 0 or not finite, which has no relative error.
     """
     if not np.isfinite(derivative) or abs(derivative) < np.finfo(np.float64).tiny:
         raise ConfigurationError(

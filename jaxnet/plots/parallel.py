@@ -1,4 +1,4 @@
-"""All configurations as lines across their hyperparameters."""
+"""All configurations as lines across their hyperparameters, one axis each."""
 
 from collections.abc import Mapping
 
@@ -25,10 +25,10 @@ def parallel_coordinates(
 ) -> Figure:
     """Draw each configuration as a line through its values, ending at its accuracy.
 
-    `columns` maps a hyperparameter to its value in each configuration. Up to 12 values stand
-    evenly, more by size, on a log scale where they are positive and span decades. The
-    lines of the best are drawn last and thickest; the diverged are dashed and end below the
-    accuracies. Raises ConfigurationError for columns of different lengths, or none.
+    `columns` maps a hyperparameter to its value in each configuration. Up to 12 values are evenly
+    spaced; more are placed by size, on a log scale if they are positive and span decades. The best
+    configurations are drawn last and thickest; diverged ones are dashed and end below the
+    accuracies. Raises ConfigurationError for empty columns and columns of different lengths.
     """
     check_lengths({**columns, "accuracy": accuracy, "diverged": diverged})
     if not columns:
@@ -39,12 +39,12 @@ def parallel_coordinates(
     low, high = (heights[~bad].min(), heights[~bad].max()) if (~bad).any() else (0.0, 1.0)
     norm = Normalize(low, high if high > low else low + 1)
     last = np.where(bad, -0.12, np.asarray(norm(np.where(bad, low, heights))))
-    places = np.stack([*(_places(axis) for axis in axes_of), last], axis=1)
+    positions = np.stack([*(_positions(axis) for axis in axes_of), last], axis=1)
 
     figure = Figure(figsize=(2.2 + 1.7 * len(axes_of), 4.5), layout="constrained")
     axes = figure.subplots()
-    x = np.arange(places.shape[1])
-    lines = [np.column_stack([x, row]) for row in places]
+    x = np.arange(positions.shape[1])
+    lines = [np.column_stack([x, row]) for row in positions]
     dashed = [lines[i] for i in np.flatnonzero(bad)]
     axes.add_collection(LineCollection(dashed, colors=ORANGE, ls="--", lw=0.7, alpha=0.5))
     good = np.flatnonzero(~bad)
@@ -57,9 +57,9 @@ def parallel_coordinates(
     )
     for i, axis in enumerate(axes_of):
         axes.axvline(i, color=GREY, lw=0.8)
-        for place, text in _ticks(axis):
+        for position, text in _ticks(axis):
             plate = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8}
-            axes.text(i, place, text, ha="center", va="center", fontsize=8, bbox=plate)
+            axes.text(i, position, text, ha="center", va="center", fontsize=8, bbox=plate)
     axes.axvline(x[-1], color=GREY, lw=0.8)
     if bad.any():
         axes.text(x[-1] + 0.05, -0.12, f"diverged ({bad.sum()})", va="center", fontsize=8)
@@ -73,14 +73,14 @@ def parallel_coordinates(
 
 
 def _scaled(axis: Axis) -> np.ndarray | None:
-    """Return the levels on the scale they stand on, None for evenly."""
+    """Return the levels on the scale of their axis; None if they are evenly spaced."""
     if not axis.continuous:
         return None
     levels = np.asarray(axis.levels, np.float64)
     return np.log10(levels) if levels[0] > 0 and levels[-1] >= 10 * levels[0] else levels
 
 
-def _places(axis: Axis) -> np.ndarray:
+def _positions(axis: Axis) -> np.ndarray:
     scaled = _scaled(axis)
     if scaled is not None:
         return ((scaled - scaled[0]) / (scaled[-1] - scaled[0]))[axis.which]

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, legends, titles. No pyplot: no global state, no window."""
+"""The style of all plots: colours, legends, titles. It avoids pyplot, which has global state."""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def finish(axes: Axes) -> None:
 
 
 def set_title(figure: Figure, text: str) -> None:
-    """Write a title over the whole figure, wrapped to its width and never read as maths."""
+    """Write a title over the whole figure, wrapped to its width, with `$` as a plain character."""
     wide = int(figure.get_figwidth() * 11)
     lines = [textwrap.fill(line, wide) for line in text.split("\n")]
     if text:

@@ -1,4 +1,4 @@
-"""What the first layer looks at: its weights as images."""
+"""The weights of the first layer as images."""
 
 import math
 
@@ -23,9 +23,9 @@ def weight_images(
     """Draw the incoming weights of each first-layer unit as an image, in one grid.
 
     Column j of `weights` becomes an image of `image_shape` (height, width, channels), rescaled to
-    its own minimum..maximum; grey for one channel, RGB for three. Of more than `limit` units, the
-    ones of largest norm are shown, largest first. A constant unit is mid-grey; one with a NaN or
-    infinity is marked "NaN". Raises ConfigurationError for a shape that does not fit.
+    its own minimum..maximum; grey for one channel, RGB for three. If there are more than `limit`
+    units, the ones with the largest norm are shown, largest first. A constant unit is mid-grey; one
+    with a NaN or infinity is marked "NaN". Raises ConfigurationError for a shape that does not fit.
     """
     h, w, c = image_shape
     inputs, units = weights.shape

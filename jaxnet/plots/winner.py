@@ -1,4 +1,4 @@
-"""How sure it is that the winner is one: the best settings with what their seeds say."""
+"""The best settings of a sweep with their seeds, which show how certain the winner is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.plots.style import BLUE, GREY, ORANGE, finish, set_title
 from jaxnet.sweeps.results.replicates import Replicates, within_noise
 
-MOST = 12
+MAX_SETTINGS = 12
 
 
 @checked
@@ -23,13 +23,12 @@ def winner_reliability(
     title: str = "",
 ) -> Figure:
     """Draw the best settings: mean accuracy over seeds, 95 % interval, each seed.
-
-    `settings` from best to worst, as `SweepResult.replicates`; `names` are the hyperparameters that
-    label them, as `SweepResult.swept`. Filled markers cannot be told from the first by these seeds
-    (`jaxnet.sweeps.results.replicates.within_noise`), hollow ones can. At most 12 are drawn. Raises
-    ConfigurationError if all diverged.
+    `settings` come from best to worst, as in `SweepResult.replicates`; `names` are the
+    hyperparameters that label them, as in `SweepResult.swept`. A filled marker says that these
+    seeds cannot distinguish a setting from the first (see `within_noise`), a hollow one that they
+    can. At most 12 are drawn. Raises ConfigurationError if all diverged.
     """
-    shown = [setting for setting in settings if setting.count][:MOST]
+    shown = [setting for setting in settings if setting.count][:MAX_SETTINGS]
     if not shown:
         raise ConfigurationError("expected a setting that did not diverge, got none")
     close = within_noise(shown[0], shown[1:], validation=validation)
@@ -38,8 +37,8 @@ def winner_reliability(
     for i, setting in enumerate(shown):
         seeds = np.array([*setting.accuracies.values()])
         low, high = setting.interval
-        alike = i == 0 or setting in close
-        look: dict[str, Any] = {"color": BLUE if alike else GREY, "mfc": BLUE if alike else "white"}
+        tied = i == 0 or setting in close
+        look: dict[str, Any] = {"color": BLUE if tied else GREY, "mfc": BLUE if tied else "white"}
         reach = None if np.isnan(low) else [[setting.mean - low], [high - setting.mean]]
         axes.plot(seeds, np.full(len(seeds), i - 0.22), "|", color=GREY, ms=7)
         axes.errorbar([setting.mean], [i], xerr=reach, fmt="o", ms=7, capsize=3, **look)

@@ -1,4 +1,4 @@
-"""What the report shows of one run, as plain lists, numbers and texts for the page to draw."""
+"""The content of the report of one run, as plain lists, numbers and texts for the page."""
 
 import math
 import shlex
@@ -16,16 +16,16 @@ from jaxnet.sweeps.folder.recorded import Recorded
 from jaxnet.sweeps.results.replicates import Replicates, within_noise
 from jaxnet.sweeps.results.rows import OUTCOME_COLUMNS, Row, rank
 
-MOST_CURVES = 300  # more are a smear
-MOST_POINTS = 1500  # of a scatter; the table and the parallel coordinates have all
-MOST_LEVELS = 20  # of an axis, above which neighbouring values are put together
-MOST_LOSSES = 500  # points of a loss curve
-MOST_CLASSES = 500  # of a confusion matrix
-MOST_NETWORKS = 3  # whose weights are shown
+MAX_CURVES = 300  # more would only show as one area
+MAX_POINTS = 1500  # in a scatter; the table and the parallel coordinates have all
+MAX_LEVELS = 20  # of an axis; beyond it neighbouring values share a level
+MAX_LOSSES = 500  # points of a loss curve
+MAX_CLASSES = 500  # of a confusion matrix
+MAX_NETWORKS = 3  # whose weights are shown
 
 
 def content(run: Recorded) -> dict[str, Any]:
-    """Return all that the page shows of a run; NaN and infinities are None."""
+    """Return everything that the page shows of a run; NaN and infinities become None."""
     best = run.best
     found = {
         "name": run.name,
@@ -53,7 +53,7 @@ def content(run: Recorded) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Return a value that JSON can hold: numbers to 6 digits, what is not finite as None."""
+    """Return a value for JSON: numbers have 6 digits, NaN and infinities become None."""
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, np.ndarray):
@@ -68,7 +68,7 @@ def finite(value: Any) -> Any:
 
 
 def _facts(run: Recorded) -> list[list[str]]:
-    """Return label and text of each number at the top."""
+    """Return label and text of each number at the top of the page."""
     diverged = sum(not row.ok for row in run.rows)
     facts = []
     if len(run.rows) > 1:
@@ -106,7 +106,7 @@ def _findings(run: Recorded) -> list[dict[str, str]]:
 
 
 def _constants(run: Recorded) -> list[list[str]]:
-    """Return the settings that all rows share, in words."""
+    """Return name and text of each setting that all rows share."""
     first = run.rows[0].to_dict()
     names = [n for n in first if n not in ("id", *OUTCOME_COLUMNS) and n not in run.axes]
     shared = [n for n in names if n != "seed" or len({r.settings["seed"] for r in run.rows}) == 1]
@@ -114,7 +114,7 @@ def _constants(run: Recorded) -> list[list[str]]:
 
 
 def _table(run: Recorded) -> dict[str, Any]:
-    """Return the columns of the table: what varies, and what came out."""
+    """Return the columns of the table: the settings that vary, and the outcomes."""
     seeds = len({row.settings["seed"] for row in run.rows}) > 1
     names = ["id", *run.axes, *(["seed"] if seeds else []), *OUTCOME_COLUMNS]
     lines = [row.to_dict() for row in sorted(run.rows, key=lambda row: row.id)]
@@ -122,62 +122,60 @@ def _table(run: Recorded) -> dict[str, Any]:
 
 
 def _axis(run: Recorded, name: str) -> dict[str, Any]:
-    """Return accuracy over one hyperparameter: at each value its best setting, and all runs.
+    """Return accuracy over one hyperparameter: the best setting at each value, and all runs.
 
-    Of more than 20 different numbers neighbours are put together, as many in each.
+    More than MAX_LEVELS different values are divided into that many levels of equal counts.
     """
     settings, means = run.settings, run.means
     axis = make_axis(name, [_value(s.settings.get(name)) for s in settings], even=0)
     which, count = axis.which, len(axis.levels)
     numbers = axis.continuous
-    if count > MOST_LEVELS:
-        which = which * MOST_LEVELS // count
-        groups = range(MOST_LEVELS)
-    else:
-        groups = range(count)
+    if count > MAX_LEVELS:
+        which = which * MAX_LEVELS // count
     levels = []
-    for group in groups:
+    for group in range(min(count, MAX_LEVELS)):
         mine = [settings[i] for i in np.flatnonzero(which == group)]  # from best to worst
         values = [s.settings.get(name) for s in mine]
         best = next((s for s in mine if s.count), None)
         bad, runs = sum(s.diverged for s in mine), sum(len(s.rows) for s in mine)
         level: dict[str, Any] = {"diverged": bad, "runs": runs, "n": 0}
         level["x"] = float(np.median(np.asarray(values, float))) if numbers else group
-        level["label"] = axis.labels[group] if count <= MOST_LEVELS else f"{level['x']:.3g}"
+        level["label"] = axis.labels[group] if count <= MAX_LEVELS else f"{level['x']:.3g}"
         if best is not None:
             low, high = best.interval
             level |= {"best": best.mean, "low": low, "high": high, "n": best.count}
         finite_means = [means[i] for i in np.flatnonzero(which == group) if math.isfinite(means[i])]
         level["mean"] = float(np.mean(finite_means)) if finite_means else None
         levels.append(level)
-    step = max(1, math.ceil(len(settings) / MOST_POINTS))
+    step = max(1, math.ceil(len(settings) / MAX_POINTS))
     points = [
         [float(s.settings[name]) if numbers else int(axis.which[i]), means[i]]
         for i, s in enumerate(settings)
         if i % step == 0 and math.isfinite(means[i])
     ]
-    if not numbers and count > MOST_LEVELS:
-        points = []  # names beyond what an axis can list
+    if not numbers and count > MAX_LEVELS:
+        points = []  # more names than an axis can list
     positive = [v for v in axis.levels if numbers and v > 0]
     log = numbers and len(positive) == count and count > 1 and positive[-1] >= 10 * positive[0]
     return {"name": name, "numeric": numbers, "log": log, "levels": levels, "points": points}
 
 
 def _importance(run: Recorded) -> dict[str, Any] | None:
-    ranked = rank(run.rows)  # what was cut is below what was not, and diverged is last
-    ranked = ranked[:: max(1, math.ceil(len(ranked) / MOST_POINTS))]  # the best tenth stays one
+    ranked = rank(run.rows)  # cut rows come after uncut ones, diverged rows last
+    # Every k-th row: the best tenth of them is still from the best tenth of all.
+    ranked = ranked[:: max(1, math.ceil(len(ranked) / MAX_POINTS))]
     columns = {name: [_value(row.settings.get(name)) for row in ranked] for name in run.axes}
-    found = importance(columns, [-float(i) for i in range(len(ranked))])
-    if found is None:
+    shares = importance(columns, [-float(i) for i in range(len(ranked))])
+    if shares is None:
         return None
-    ordered = sorted(found.items(), key=lambda item: item[1], reverse=True)
+    ordered = sorted(shares.items(), key=lambda item: item[1], reverse=True)
     return {"method": METHOD, "shares": [[name, share] for name, share in ordered]}
 
 
 def _fan(run: Recorded) -> dict[str, Any]:
-    """Return validation accuracy over steps of at most so many rows, evenly over their ids."""
+    """Return validation accuracy over steps for at most MAX_CURVES rows, evenly over the ids."""
     rows = sorted(run.rows, key=lambda row: row.id)
-    chosen = {int(i) for i in np.linspace(0, len(rows) - 1, min(MOST_CURVES, len(rows)))}
+    chosen = {int(i) for i in np.linspace(0, len(rows) - 1, min(MAX_CURVES, len(rows)))}
     best = None if run.best is None else run.best.id
     shown = [row for i, row in enumerate(rows) if i in chosen or row.id == best]
     curves = []
@@ -197,7 +195,7 @@ def _fan(run: Recorded) -> dict[str, Any]:
 
 
 def _rungs(run: Recorded) -> list[dict[str, Any]] | None:
-    """Return of each cut how many came to it, how many went on, and the accuracies."""
+    """Return, for each cut, the accuracies of the runs that went on and of the others."""
     if not run.rungs:
         return None
     ends = {row.id: row.outcome for row in run.rows}
@@ -219,7 +217,7 @@ def _rungs(run: Recorded) -> list[dict[str, Any]] | None:
 
 
 def _top(run: Recorded) -> list[dict[str, Any]]:
-    """Return the best settings with their seeds, and whether each can be told from the winner."""
+    """Return the best settings with their seeds, and whether each may tie with the winner."""
     shown = [s for s in run.settings[:12] if s.count]
     if not shown:
         return []
@@ -244,12 +242,12 @@ def _label(run: Recorded, setting: Replicates) -> str:
 
 def _curves(row: Row) -> dict[str, Any]:
     history = row.outcome.history
-    kept = slice(None, None, max(1, math.ceil(len(history.steps) / MOST_LOSSES)))
+    thinned = slice(None, None, max(1, math.ceil(len(history.steps) / MAX_LOSSES)))
     return {
         "settings": {n: _text(_value(v)) for n, v in row.settings.items() if v is not None},
         "status": row.outcome.status,
-        "steps": history.steps[kept],
-        "loss": history.loss[kept],
+        "steps": history.steps[thinned],
+        "loss": history.loss[thinned],
         "evaluated": history.evaluated,
         "train": history.train_accuracy,
         "val": history.val_accuracy,
@@ -257,9 +255,9 @@ def _curves(row: Row) -> dict[str, Any]:
 
 
 def _weights(run: Recorded) -> list[dict[str, Any]]:
-    """Return the first-layer weights of the best networks that are kept and have pixels."""
+    """Return the first-layer weights of the best saved networks whose inputs are pixels."""
     pictures = []
-    for row, network in run.best_networks(MOST_NETWORKS):
+    for row, network in run.best_networks(MAX_NETWORKS):
         if (picture := first_layer(network)) is not None:
             values = [f"{n} {_text(_value(row.settings.get(n)))}" for n in run.axes]
             accuracy = row.outcome.val_accuracy
@@ -271,10 +269,10 @@ def _weights(run: Recorded) -> list[dict[str, Any]]:
 
 def _judged(run: Recorded) -> dict[str, Any] | None:
     judged, names = run.judged, run.class_names
-    if judged is None or names is None or len(names) > MOST_CLASSES:
+    if judged is None or names is None or len(names) > MAX_CLASSES:
         return None
     if max(judged.labels.max(initial=0), judged.predicted.max(initial=0)) >= len(names):
-        return None  # of other data than the names
+        return None  # the names belong to other data
     mistakes = [
         {
             "row": int(i),
@@ -290,9 +288,9 @@ def _judged(run: Recorded) -> dict[str, Any] | None:
 
 
 def _again(run: Recorded) -> dict[str, Any]:
-    """Return what it takes to have this run again."""
+    """Return everything that someone needs to repeat this run."""
     words = [str(word) for word in run.config.get("command", [])]
-    # The name of the program, not where it lay on that machine.
+    # Only the name of the program: its path belongs to that machine.
     if words and words[0].endswith(("/jaxnet", "__main__.py")):
         words[0] = "jaxnet"
     return {

@@ -1,4 +1,4 @@
-"""The pictures of a run folder: how the best went, all others beside it, and what mattered."""
+"""The figures of a run folder: the best run, all runs, and accuracy over hyperparameters."""
 
 import io
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from jaxnet.sweeps.results.rows import Row, swept
 from jaxnet.sweeps.results.sweep_result import SweepResult
 from jaxnet.training.network import Network
 
-MOST_CURVES = 300  # more are a smear
-MOST_PLOTTED = 5000  # points of a scatter
+MAX_CURVES = 300  # more would only show as one area
+MAX_POINTS = 5000  # in a scatter
 
 
 def draw(result: SweepResult, folder: Path) -> None:
-    """Write the pictures that a result gives rise to; each tells by its file name what it shows."""
+    """Write the figures of a result as PNG files, each named after its content."""
     for name, figure in _figures(result).items():
         picture = io.BytesIO()
         figure.savefig(picture, dpi=120)
@@ -37,7 +37,7 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
         )
         shape = network.input_shape
         images = len(shape) == 3 and shape[-1] in (1, 3)
-        # Inputs after a projection are no pixels.
+        # Weights show as images only if inputs are pixels, which they are not after a projection.
         pixels = isinstance(network, Network) and network.architecture == "fully_connected"
         if images and pixels and network.preprocessing.method != "pca":
             height, width, channels = shape
@@ -50,7 +50,7 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
         figures["all_curves"] = _all_curves(result)
     axes = [name for name in swept(result.rows) if name != "seed"]
     if axes:
-        rows = _thinned(result.rows, MOST_PLOTTED, best)
+        rows = _thinned(result.rows, MAX_POINTS, best)
         columns = {name: [_plotted(row.settings.get(name)) for row in rows] for name in axes}
         accuracy = [row.outcome.val_accuracy for row in rows]
         diverged = [not row.ok for row in rows]
@@ -58,7 +58,7 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
             columns, accuracy, diverged, title="best validation accuracy"
         )
         if len(axes) > 1 and any(diverged):
-            x, y = _most_telling(columns, diverged)
+            x, y = _most_different(columns, diverged)
             figures["diverged"] = plots.diverging_map(
                 x, columns[x], y, columns[y], diverged, [row.outcome.steps for row in rows]
             )
@@ -69,14 +69,14 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
 
 
 def _all_curves(result: SweepResult) -> Figure:
-    rows = _thinned(result.rows, MOST_CURVES, result.best)
+    rows = _thinned(result.rows, MAX_CURVES, result.best)
     histories = [row.outcome.history for row in rows]
     steps = np.unique(np.concatenate([history.evaluated for history in histories]))
     curves = []
     for history in histories:
         known = ~np.isnan(history.val_accuracy)
         at, values = history.evaluated[known], history.val_accuracy[known]
-        # Rungs and lengthened runs are evaluated at other steps than the rest.
+        # Runs that were cut or extended have other evaluation steps, so curves are interpolated.
         curve = np.interp(steps, at, values) if len(at) else np.full(len(steps), np.nan)
         curves.append(np.where(steps <= (at[-1] if len(at) else 0), curve, np.nan))
     shown = "" if len(rows) == len(result.rows) else f" ({len(rows)} of {len(result.rows)})"
@@ -92,19 +92,19 @@ def _all_curves(result: SweepResult) -> Figure:
 
 
 def _thinned(rows: Sequence[Row], most: int, best: Row | None) -> list[Row]:
-    """Return at most so many rows, evenly over their ids, the best among them."""
+    """Return at most `most` rows, evenly over their ids, and the best."""
     chosen = {int(i) for i in np.linspace(0, len(rows) - 1, min(most, len(rows)))}
     return [row for i, row in enumerate(rows) if i in chosen or (best and row.id == best.id)]
 
 
-def _most_telling(columns: dict[str, list[Any]], diverged: Sequence[bool]) -> tuple[str, str]:
+def _most_different(columns: dict[str, list[Any]], diverged: Sequence[bool]) -> tuple[str, str]:
     """Return the two axes along which the share of diverged runs varies most."""
 
     def spread(name: str) -> float:
         shares: dict[str, list[bool]] = {}
         for value, bad in zip(columns[name], diverged, strict=True):
             shares.setdefault(repr(value), []).append(bad)
-        # Weighted by count, so that an axis of all-different values does not win by chance.
+        # Weighted by counts, so that an axis of all-different values does not win by chance.
         sizes = [len(bad) for bad in shares.values()]
         means = [float(np.mean(bad)) for bad in shares.values()]
         return float(np.cov(means, aweights=sizes, ddof=0)) / (len(means) / len(diverged) + 0.1)

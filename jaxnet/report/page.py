@@ -1,4 +1,4 @@
-"""The report as a file: data, style, script and the plotting library in one HTML page."""
+"""Write the report: data, style, script and the plotting library in one HTML page."""
 
 import base64
 import gzip
@@ -21,7 +21,7 @@ REPORT = "report.html"
 
 
 def available() -> bool:
-    """Whether the plotting library is installed that reports are made with."""
+    """Whether Plotly is installed, which draws the report."""
     return find_spec("plotly") is not None
 
 
@@ -29,20 +29,20 @@ def available() -> bool:
 def write_report(
     runs: Sequence[Path | str], out: Path | str | None = None, *, rows: Sequence[Row] | None = None
 ) -> Path:
-    """Write the report of a run folder, or of several side by side, and return where it is.
+    """Write the report of a run folder, or of several side by side, and return its path.
 
-    One HTML file with everything in it, the plotting library (Plotly) compressed: it opens offline
-    and asks for nothing. By default `report.html` in the run's folder, of several in the current
-    one. `rows` spares reading those of a single run that are at hand.
+    The report is one HTML file that opens offline, with the plotting library (Plotly) compressed
+    inside. Its default path is `report.html` in the run's folder, or for several runs in the
+    current one. A caller that has the rows of a single run can pass `rows`, which saves a read.
 
-    Raises ConfigurationError without runs or without Plotly, RunFolderError for what is no run
-    folder, has no results yet, or where the file cannot be written.
+    Raises ConfigurationError without runs or without Plotly. Raises RunFolderError for a folder
+    that is no run folder or has no results yet, and if the file cannot be written.
     """
     if not runs:
         raise ConfigurationError("expected at least one run folder")
     if not available():
         raise ConfigurationError(
-            "a report is drawn by Plotly, which is not installed: pip install 'jaxnet[report]'"
+            "a report needs Plotly, which is not installed: pip install 'jaxnet[report]'"
         )
     read = [read_run(folder, rows if len(runs) == 1 else None) for folder in runs]
     where = Path(out or (Path(runs[0]) / REPORT if len(runs) == 1 else REPORT))
@@ -62,10 +62,10 @@ def _page(title: str, runs: list[dict]) -> str:
         "STYLE": _asset("report.css"),
         "SCRIPT": _asset("report.js"),
         "PLOTLY": _plotly(),
-        "DATA": data.replace("<", "\\u003c"),  # no text in them can end the element
+        "DATA": data.replace("<", "\\u003c"),  # so that no text can end the script element
     }
     page = _asset("report.html")
-    for name, text in parts.items():  # the data come last: nothing in them is replaced
+    for name, text in parts.items():  # the data come last, so that nothing in them is replaced
         page = page.replace(f"{{{{{name}}}}}", text, 1)
     return page
 
@@ -76,6 +76,6 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    """Return Plotly's script, gzipped, in base64: 2.0 of 4.8 MB."""
+    """Return Plotly's script, gzipped and in base64, which takes 2.0 instead of 4.8 MB."""
     script = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(script, 6, mtime=0)).decode()

@@ -1,4 +1,4 @@
-"""Which inputs of a traced function its results depend on."""
+"""Find the inputs on which the results of a traced function depend."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,17 +8,17 @@ from jax.interpreters import partial_eval
 
 
 class Traced(NamedTuple):
-    """What is known of a function without computing it."""
+    """The result and the inputs of a function that was traced, but not computed."""
 
-    result: Any  # its results' shapes and dtypes, in the structure that it returns
-    uses: tuple[Any, ...]  # the arguments with True in the place of each leaf that counts
+    result: Any  # the results, as shapes and dtypes
+    uses: tuple[Any, ...]  # the arguments, with True in place of each leaf that a result depends on
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> Traced:
-    """Trace a function and tell which leaves of its arguments any of its results depends on.
+    """Trace a function and find the leaves of its arguments on which any result depends.
 
-    A leaf that is read and then dropped does not count: the program is freed of all that leads to
-    no result first. Nothing is computed or compiled. Errors of the function are raised as they are.
+    Dead code is removed first, so a leaf does not count if only unused values depend on it. Nothing
+    is computed or compiled. Errors of the function pass through.
 
     >>> trace(lambda a, b: a * 2 + 0 * len(b), 1.0, {"x": 1.0}).uses
     (True, {'x': False})

@@ -1,1 +1,1 @@
-"""Values that a user hands in: what tells them apart, and how they are shown."""
+"""Values that a user passes: fingerprints to distinguish them, and labels to show them."""

@@ -1,14 +1,15 @@
-"""What a function's code does and refers to, wherever it stands in a file.
+"""Instructions and references of a function's code, independent of its place in a file.
 
-Code is compared as instructions, for they are there where the text is not: in an interpreter, in a
-notebook, for several lambdas on one line. Line numbers, comments, docstrings and names of files
-are no part of them; the version of Python is.
+Code is compared by its instructions, which exist even if the source text does not: in an
+interpreter, in a notebook, for several lambdas on one line. They do not depend on line numbers,
+comments, docstrings and names of files, but on the version of Python.
 """
 
 import dis
 import importlib
 import importlib.util
 import inspect
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
@@ -22,18 +23,19 @@ KINDS = (
 )
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
-_OF_MODULES = (  # where the code stands, not what it does
+_MODULE_NAMES = (  # of variables that describe the module, not what its code does
     *("__name__", "__file__", "__doc__", "__spec__", "__package__", "__loader__"),
     *("__builtins__", "__annotations__", "__conditional_annotations__"),
 )
-_NOTED = ("__firstlineno__", "__static_attributes__")  # of classes, from Python 3.13 on
+# Python stores these line numbers and names in every class from 3.13 on.
+_CLASS_NOTES = ("__firstlineno__", "__static_attributes__")
 
-# They reach what no look at the code can name.
+# A call of these may use any variable, so references cannot be listed.
 UNBOUNDED = ("globals", "eval", "exec", "__import__")
 
 
 class Import(NamedTuple):
-    """One import within a function: of a whole module, or of some of its names."""
+    """One import within a function, of a whole module or of some of its names."""
 
     module: str
     level: int
@@ -41,7 +43,7 @@ class Import(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A global variable and the attributes that are looked up in it, one after another."""
+    """A global variable, and the attributes that the code reads from it, one after another."""
 
     name: str
     attributes: tuple[str, ...]
@@ -49,14 +51,16 @@ class Use(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def instructions(code: CodeType) -> tuple[tuple[str, Any], ...]:
-    """Return the instructions with what each is applied to; functions within are code objects."""
-    steps = [(found.opname, found.argval) for found in dis.get_instructions(code)]
-    noted = {i for i, (name, at) in enumerate(steps) if name == "STORE_NAME" and at in _NOTED}
-    return tuple(step for i, step in enumerate(steps) if i + 1 not in noted)
+    """Return the instructions with their arguments; inner functions are code objects."""
+    steps = [(step.opname, step.argval) for step in dis.get_instructions(code)]
+    stored = {
+        i for i, (name, at) in enumerate(steps) if name == "STORE_NAME" and at in _CLASS_NOTES
+    }
+    return tuple(step for i, step in enumerate(steps) if i + 1 not in stored)
 
 
 def signature(code: CodeType) -> tuple[Any, ...]:
-    """Return what a call of the code depends on beside its instructions."""
+    """Return the properties of the code, other than its instructions, that a call depends on."""
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
     named = sum(counts) - code.co_posonlyargcount
     kinds = sum(kind for kind in KINDS if code.co_flags & kind)
@@ -66,7 +70,7 @@ def signature(code: CodeType) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=4096)
 def references(code: CodeType) -> tuple[Use | Import, ...]:
-    """Return the globals and imports of a code and of the functions within, sorted."""
+    """Return the globals and imports of the code and its inner functions, sorted."""
     return tuple(sorted(set(_references(code)), key=repr))
 
 
@@ -75,7 +79,7 @@ def _references(code: CodeType) -> Iterator[Use | Import]:
     for i, (name, argument) in enumerate(steps):
         if isinstance(argument, CodeType):
             yield from _references(argument)
-        elif name in _GLOBAL and argument not in _OF_MODULES:
+        elif name in _GLOBAL and argument not in _MODULE_NAMES:
             yield Use(argument, _run(steps, i + 1, _ATTRIBUTE))
         elif name == "IMPORT_NAME":
             level = steps[i - 2][1]
@@ -84,35 +88,31 @@ def _references(code: CodeType) -> Iterator[Use | Import]:
 
 
 def _run(steps: tuple[tuple[str, Any], ...], start: int, kinds: tuple[str, ...]) -> tuple[str, ...]:
-    found = []
-    for name, argument in steps[start:]:
-        if name not in kinds:
-            break
-        found.append(argument)
-    return tuple(found)
+    run = itertools.takewhile(lambda step: step[0] in kinds, steps[start:])
+    return tuple(argument for _, argument in run)
 
 
 def followed(value: Any, attributes: tuple[str, ...]) -> Any:
-    """Return what attributes of a module lead to; the value itself if it is none.
+    """Return the value that these attributes of a module reach; `value` itself if it is no module.
 
-    What they lead to in a library is the library's, unless the user has put a function there.
+    For a library's module that is the module, unless the user replaced the function in it.
     """
-    found = value
+    reached = value
     for name in attributes:
-        if not isinstance(found, ModuleType) or not hasattr(found, name):
+        if not isinstance(reached, ModuleType) or not hasattr(reached, name):
             break
-        found = getattr(found, name)
+        reached = getattr(reached, name)
     if not isinstance(value, ModuleType) or version_of(value.__name__) is None:
-        return found
-    put_there = isinstance(found, FunctionType) and version_of(found.__module__) is None
-    return found if put_there else value
+        return reached
+    replaced = isinstance(reached, FunctionType) and version_of(reached.__module__) is None
+    return reached if replaced else value
 
 
-def imported(found: Import, package: str | None) -> list[tuple[str, Any]]:
-    """Return what an import within a function brings in, by name; the name alone if it fails."""
+def imported(one: Import, package: str | None) -> list[tuple[str, Any]]:
+    """Return name and value of everything that an import brings in; None if it fails."""
     try:
-        module = importlib.import_module("." * found.level + found.module, package)
+        module = importlib.import_module("." * one.level + one.module, package)
     except Exception:  # it fails for the function, too
-        return [(found.module, None)]
-    names = [name for name in found.names if hasattr(module, name)]
-    return [(name, getattr(module, name)) for name in names] or [(found.module, module)]
+        return [(one.module, None)]
+    names = [name for name in one.names if hasattr(module, name)]
+    return [(name, getattr(module, name)) for name in names] or [(one.module, module)]

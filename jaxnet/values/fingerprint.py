@@ -1,9 +1,9 @@
-"""One digest for any value, the same in every process: two values of one digest act alike.
+"""One digest for any value, the same in every process: values with one digest act the same.
 
-Plain data and arrays are known by content; functions by their instructions, what they close over,
-their defaults, attributes and the globals that they use; objects by class and attributes. This
-goes on within the user's own modules; what an installed library defines is known by name and
-version.
+The digest of plain data and arrays covers their content. The digest of a function covers its
+instructions, closure, defaults, attributes and the globals that it uses, and the digest of an
+object its class and attributes. All this recurses within the user's own modules; for anything that
+an installed library defines, the digest covers name and version.
 """
 
 import hashlib
@@ -14,45 +14,47 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.values.library import library_name
 from jaxnet.values.named import Named
 
-SIZE = 12  # bytes of a digest
+DIGEST_BYTES = 12
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
 
 class Unidentifiable(Exception):
-    """Nothing tells a value from another; the text says which part of it, and why."""
+    """A value has no digest that distinguishes it; the text says which part of it, and why."""
 
 
 def digest(kind: str, *parts: bytes) -> bytes:
     """Return the digest of a kind of value and of its parts, in order."""
-    found = hashlib.blake2b(kind.encode(), digest_size=SIZE)
+    state = hashlib.blake2b(kind.encode(), digest_size=DIGEST_BYTES)
     for part in parts:
-        found.update(len(part).to_bytes(8, "big"))
-        found.update(part)
-    return found.digest()
+        state.update(len(part).to_bytes(8, "big"))  # so that parts cannot run into each other
+        state.update(part)
+    return state.digest()
 
 
 class Fingerprinter:
-    """Digests values, each object once: none should change while this is in use.
+    """Digests values, each object once; no value should change while this is in use.
 
-    Values that lead back to themselves (functions that call each other) form circles. A circle is
-    digested from where it is entered, and a value met again is the distance back to it. What is
-    remembered of a circle serves outside of it only, so that no digest depends on what was asked
-    before.
+    Values that lead back to themselves (functions that call each other) form a circle. A circle is
+    digested from the value at which it is entered, and a value that comes again is replaced by the
+    distance back to it. The digest of a member therefore depends on the entry, so remembered
+    digests of members serve only outside of the circle: no digest depends on earlier calls.
     """
 
     def __init__(self, rule_for: "Callable[[Any], Rule]") -> None:
         self._rule_for = rule_for  # handed in: the rules call a Fingerprinter back
         self._names: dict[str, Any] = {}
-        self._known: dict[int, tuple[Any, bytes]] = {}  # by id, with the object to keep it alive
-        self._open: dict[int, tuple[Any, int]] = {}  # under way, or in a circle that is
-        self._lowest = 0  # the first position that the value under way leads back to
-        self._circle: dict[int, int] = {}  # id of a value in a circle -> of where it was entered
-        self._inside: set[int] = set()  # circles that are being digested again
-        self._alive: list[Any] = []  # values known by their id
-        self._where: list[str] = []
+        self._known: dict[
+            int, tuple[Any, bytes]
+        ] = {}  # by id; the object is stored to keep it alive
+        self._open: dict[int, tuple[Any, int]] = {}  # values in progress, and their circles
+        self._lowest = 0  # the first position that the value in progress leads back to
+        self._circle: dict[int, int] = {}  # id of a member -> id of the entry of its circle
+        self._inside: set[int] = set()  # circles in which members are digested again
+        self._alive: list[Any] = []  # members, so that no other value gets their id
+        self._where: list[str] = []  # the parts in progress, for error texts
 
     def digest(self, value: Any) -> bytes:
-        """Return the digest of a value; Unidentifiable if nothing tells it from others."""
+        """Return the digest of a value; raise Unidentifiable if nothing distinguishes it."""
         self._open, self._lowest, self._where, self._inside = {}, 0, [], set()
         try:
             return self.of(value)
@@ -75,31 +77,31 @@ class Fingerprinter:
         if circle is None or circle in self._inside:
             return self._enter(key, value)
         self._inside.add(circle)
-        found = self._enter(key, value)
+        result = self._enter(key, value)
         self._inside.remove(circle)
-        return found
+        return result
 
     def _enter(self, key: int, value: Any) -> bytes:
         position, before = len(self._open), self._lowest
         self._open[key], self._lowest = (value, position), position
-        found = self._digest(value)
-        if self._lowest >= position:  # nothing leads further back
+        result = self._digest(value)
+        if self._lowest >= position:  # nothing leads back beyond this value: its circle is complete
             members = list(self._open.items())[position:]
-            for inner, (kept, _) in members:
+            for inner, (member, _) in members:
                 del self._open[inner]
                 if len(members) > 1:
                     self._circle[inner] = self._circle.get(key, key)
-                    self._alive.append(kept)
-            self._known[key] = value, found
+                    self._alive.append(member)
+            self._known[key] = value, result
         self._lowest = min(before, self._lowest)
-        return found
+        return result
 
     def all(self, kind: str, values: Iterable[Any]) -> bytes:
         """Return the digest of several values, in order."""
         return digest(kind, *[self.of(value) for value in values])
 
     def table(self, kind: str, items: Iterable[tuple[str, Any]], where: str) -> bytes:
-        """Return the digest of values by name; `where` says of an error whose value it is in."""
+        """Return the digest of named values; errors name the part by `where.format(name)`."""
         parts = []
         for name, value in items:
             self._where.append(where.format(name))
@@ -108,7 +110,7 @@ class Fingerprinter:
         return digest(kind, *parts)
 
     def unknown(self, why: str) -> Unidentifiable:
-        """Return the error for the value under way."""
+        """Return the error for the value in progress."""
         return Unidentifiable(f"{self._where[-1] if self._where else 'it'} {why}")
 
     def _digest(self, value: Any) -> bytes:
@@ -128,11 +130,11 @@ class Fingerprinter:
                 same = False
             if not same:
                 raise ConfigurationError(
-                    f"named: two different values have the name {value.name!r}, by which alone "
-                    f"they are told apart: give each a name of its own"
+                    f"named: two different values have the name {value.name!r}, which alone "
+                    f"identifies them: give each another name"
                 )
         return digest("named", value.name.encode())
 
 
 Rule = Callable[[Fingerprinter, Any], bytes]
-"""How values of one kind are digested."""
+"""A function that digests the values of one kind."""

@@ -1,4 +1,4 @@
-"""Digests of what is called: functions, methods, and what libraries make of functions."""
+"""Digests of callables: functions, methods, and the wrappers that libraries make of functions."""
 
 import functools
 import sys
@@ -17,9 +17,9 @@ from jaxnet.values.code import (
 from jaxnet.values.fingerprint import Fingerprinter, Unidentifiable, digest
 from jaxnet.values.library import version_of
 
-PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"  # of the instructions
+PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"  # instructions depend on it
 
-# Attributes that say where and how something was written, not what it does.
+# Attributes that describe the source of a function, not what it does.
 METADATA = {
     *functools.WRAPPER_ASSIGNMENTS,
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
@@ -28,7 +28,7 @@ METADATA = {
 
 
 def of_function(look: Fingerprinter, function: types.FunctionType) -> bytes:
-    """Digest instructions, closure, defaults and attributes; of the user's own, globals too."""
+    """Digest instructions, closure, defaults and attributes, and globals of the user's own."""
     what = "a lambda" if function.__name__ == "<lambda>" else function.__name__
     version = _library_of(function)
     if version is None:
@@ -50,7 +50,7 @@ def of_function(look: Fingerprinter, function: types.FunctionType) -> bytes:
 
 
 def _library_of(function: types.FunctionType) -> str | None:
-    """Return the library of a function; code that only bears the name of a module is none."""
+    """Return the library of a function; None if it only claims the name of a library's module."""
     version = version_of(function.__module__)
     if version is None or vars(sys.modules[function.__module__]) is not function.__globals__:
         return None
@@ -66,26 +66,26 @@ def _is_empty(cell: types.CellType) -> bool:
 
 
 def of_code(look: Fingerprinter, code: types.CodeType) -> bytes:
-    """Digest instructions: not where they stand, nor what the function is called."""
+    """Digest instructions, but neither their position nor the name of the function."""
     steps = [digest(name, look.of(argument)) for name, argument in instructions(code)]
     return digest(PYTHON, look.of(signature(code)), *steps)
 
 
 def _globals(look: Fingerprinter, function: types.FunctionType, what: str) -> bytes:
-    found: list[tuple[str, Any]] = []
+    used: list[tuple[str, Any]] = []
     own = function.__globals__
     builtins = own.get("__builtins__", {})
     builtins = builtins if isinstance(builtins, dict) else vars(builtins)
     for one in references(function.__code__):
         if isinstance(one, Import):
-            found += imported(one, own.get("__package__"))
+            used += imported(one, own.get("__package__"))
         elif one.name in own:
-            found.append((one.name, followed(own[one.name], one.attributes)))
+            used.append((one.name, followed(own[one.name], one.attributes)))
         elif one.name in builtins:
             if one.name in UNBOUNDED:
                 raise Unidentifiable(f"{what} calls {one.name}, which may read anything")
-            found.append((one.name, builtins[one.name]))
-    return look.table("globals", found, f"the global {{}} of {what}")
+            used.append((one.name, builtins[one.name]))
+    return look.table("globals", used, f"the global {{}} of {what}")
 
 
 def of_method(look: Fingerprinter, method: types.MethodType) -> bytes:
@@ -94,7 +94,7 @@ def of_method(look: Fingerprinter, method: types.MethodType) -> bytes:
 
 
 def of_builtin(look: Fingerprinter, method: Any) -> bytes:
-    """Digest a compiled method of an object; compiled functions are known as a library's."""
+    """Digest a compiled method of an object; library names identify all compiled functions."""
     owner = getattr(method, "__self__", None)
     if owner is None or isinstance(owner, types.ModuleType):
         raise look.unknown(f"is {method.__name__}, compiled code of no known library")
@@ -107,7 +107,7 @@ def of_descriptor(look: Fingerprinter, method: Any) -> bytes:
 
 
 def of_partial(look: Fingerprinter, partial: functools.partial) -> bytes:
-    """Digest the function and its bound arguments, those by name in any order."""
+    """Digest the function and its bound arguments; the order of named ones does not matter."""
     return digest(
         "partial",
         look.all("partial", (type(partial), partial.func, *partial.args)),
@@ -117,10 +117,10 @@ def of_partial(look: Fingerprinter, partial: functools.partial) -> bytes:
 
 
 def of_wrapper(look: Fingerprinter, wrapper: Any) -> bytes:
-    """Digest what jax.jit and functools.lru_cache make of a function."""
+    """Digest a function wrapped by jax.jit or functools.lru_cache, with its options."""
     options = getattr(wrapper, "_jit_info", None)
-    kept = ("static_argnums", "static_argnames", "compiler_options_kvs")
-    given = [getattr(options, name, None) for name in kept]
+    names = ("static_argnums", "static_argnames", "compiler_options_kvs")
+    given = [getattr(options, name, None) for name in names]
     return look.all("wrapper", (type(wrapper), wrapper.__wrapped__, *given))
 
 

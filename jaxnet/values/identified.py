@@ -1,4 +1,4 @@
-"""Values of one job with what tells them apart: fingerprints, and labels to read."""
+"""The values of one job with their fingerprints, and labels for people."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,17 +16,17 @@ from jaxnet.values.named import Named
 from jaxnet.values.rules import new_fingerprinter
 
 _SCALARS = (type(None), bool, int, float, str)
-FEW = 4  # letters of a fingerprint beside a label that two values have
+MIN_SUFFIX_LETTERS = 4  # of a fingerprint, behind a label that several values share
 
 
 @dataclass(frozen=True, eq=False)
 class Identified:
-    """A value as it was when its fingerprint was taken; `label` is for people.
+    """A value with the fingerprint that it had when it was identified, and a label for people.
 
-    Equal are values of one fingerprint that are one object, or equal by themselves: a program that
-    was compiled for an object may look at it again, when another with the same content at this
-    moment would not do. `unknown` says why nothing tells a value from others; its fingerprint is
-    then a number that is never given again.
+    Two are equal if they share a fingerprint and their values are one object or compare equal. An
+    equal fingerprint alone is not enough, because a compiled program may read its object again
+    later, when another object with the same content today may differ. `unknown` says why nothing
+    distinguishes a value; it then has a unique random fingerprint.
     """
 
     value: Any = field(repr=False)
@@ -46,7 +46,7 @@ class Identified:
 
     @property
     def is_plain(self) -> bool:
-        """Whether JSON has a form for the value."""
+        """Whether JSON can represent the value."""
         return is_plain(self.value)
 
 
@@ -55,19 +55,19 @@ def _same(one: Any, other: Any) -> bool:
         return True
     try:
         return hash(one) == hash(other) and bool(one == other)
-    except TypeError:  # not hashable: equal at this moment only
+    except TypeError:  # values without a hash can change, so equality now does not last
         return False
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, None, or a list or tuple of such."""
+    """Whether a value is a number, a text, None, or a list or tuple of them."""
     if type(value) in (list, tuple):
         return all(map(is_plain, value))
     return type(value) in _SCALARS
 
 
 def plain(value: Any) -> Any:
-    """Return a value with the numbers that NumPy and JAX scalars hold in place of these.
+    """Return a value in which Python numbers replace NumPy and JAX scalars.
 
     >>> plain([np.int64(8), (np.float32(0.5), np.bool_(True)), jax.numpy.asarray(3)])
     [8, (0.5, True), 3]
@@ -87,9 +87,9 @@ def plain(value: Any) -> Any:
 
 
 class Identities:
-    """The values that a job was given, each looked at once.
+    """The values of a job, each digested once.
 
-    Of several that cannot be told apart the first stands for all.
+    The first of several values with one fingerprint represents all of them.
     """
 
     def __init__(self) -> None:
@@ -98,9 +98,9 @@ class Identities:
         self._first: dict[tuple[str, str], Identified] = {}
 
     def identify(self, setting: str, value: Any, text: str | None = None) -> Identified:
-        """Return the value of a setting with its fingerprint, and `text` or its own as label.
+        """Return the value of a setting with its fingerprint, and `text` or its own label.
 
-        Raises ConfigurationError for two values of one name.
+        Raises ConfigurationError for two values with one name.
         """
         if (known := self._by_object.get((setting, id(value)))) is not None:
             return known[1]
@@ -110,13 +110,13 @@ class Identities:
         except Unidentifiable as error:
             fingerprint, unknown = f"none-{uuid.uuid4().hex}", str(error)
         inner = value.value if isinstance(value, Named) else value
-        found = Identified(inner, text or label(value), fingerprint, unknown)
-        found = self._first.setdefault((setting, fingerprint), found)
-        self._by_object[setting, id(value)] = value, found
-        return found
+        new = Identified(inner, text or label(value), fingerprint, unknown)
+        identified = self._first.setdefault((setting, fingerprint), new)
+        self._by_object[setting, id(value)] = value, identified
+        return identified
 
     def readable(self, value: Any) -> Any:
-        """Return settings as JSON has them: values that it has no form for are their labels."""
+        """Return settings for JSON, with labels in place of values that it cannot represent."""
         texts = {}
         for setting in {setting for setting, _ in self._first}:
             known = {i: one for (of, i), (_, one) in self._by_object.items() if of == setting}
@@ -139,24 +139,24 @@ def _readable(value: Any, texts: Mapping[int, str]) -> Any:
 
 
 def tell_apart(values: Iterable[Identified], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Return fingerprint -> label; where several share one, a part of the fingerprint beside it.
+    """Return fingerprint -> label, with a part of the fingerprint behind a label that is shared.
 
-    `taken` are the labels that other values have.
+    `taken` are the labels of other values.
     """
     by_label: dict[str, set[str]] = {name: {""} for name in taken}
     for one in values:
         by_label.setdefault(one.label, set()).add(one.fingerprint)
-    found = {}
+    labels = {}
     for text, fingerprints in by_label.items():
-        size = FEW
+        size = MIN_SUFFIX_LETTERS
         while len({one[-size:] for one in fingerprints}) < len(fingerprints):
             size += 1
         for one in fingerprints:
-            found[one] = text if len(fingerprints) == 1 else f"{text} #{one[-size:]}"
-    found.pop("", None)
-    return found
+            labels[one] = text if len(fingerprints) == 1 else f"{text} #{one[-size:]}"
+    labels.pop("", None)
+    return labels
 
 
-# JAX keeps what it traced of a user's functions, and does not see that their globals or attributes
-# have changed since. It traces anew for another value of this.
+# JAX caches its traces of a user's functions, and does not notice that their globals or attributes
+# have changed since. Another value of this context makes it trace them again.
 traced_for = jax.make_user_context(())

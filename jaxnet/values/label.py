@@ -1,7 +1,7 @@
-"""What a person reads of a value: "adam(0.1)", "with_beta(b1=0.99)", "Loss(scale=9.0)".
+"""Readable labels of values: "adam(0.1)", "with_beta(b1=0.99)", "Loss(scale=9.0)".
 
-Labels do not tell values apart (see `jaxnet.values.fingerprint`), and never say where in memory one
-is.
+Different values may share a label (`jaxnet.values.fingerprint` distinguishes them), and no label
+contains a memory address.
 """
 
 import ast
@@ -23,10 +23,10 @@ from jaxnet.values.library import version_of
 from jaxnet.values.named import Named
 from jaxnet.values.state import attributes
 
-LONGEST = 80
-_DEPTH = 3  # of values within values
+MAX_LABEL_CHARACTERS = 80
+_MAX_DEPTH = 3  # of values within values
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
-# What a first step of a chain makes an optimizer of that is not named after it.
+# Optimizers whose first step, in a chain, has another name: step -> optimizer, its arguments.
 _RENAMED = {
     "trace": ("sgd", {"decay": "momentum"}),
     "scale_by_rms": ("rmsprop", {}),
@@ -36,7 +36,7 @@ _RATE = "scale_by_learning_rate"
 
 
 def label(value: Any) -> str:
-    """Return a line on a value.
+    """Return a label of one line for a value.
 
     >>> import optax
     >>> label(optax.adam(0.1)), label(optax.sgd(0.1, momentum=0.9)), label(jax.nn.relu)
@@ -46,9 +46,9 @@ def label(value: Any) -> str:
     >>> label(with_beta(0.99))
     'with_beta(b1=0.99)'
     """
-    text = value if isinstance(value, str) else _label(value, _DEPTH)
+    text = value if isinstance(value, str) else _label(value, _MAX_DEPTH)
     text = text.replace("<lambda>", "lambda")
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_LABEL_CHARACTERS else text[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 
 def _label(value: Any, depth: int) -> str:
@@ -103,7 +103,7 @@ def _public(value: Any) -> dict[str, Any]:
 
 
 def _function(function: types.FunctionType, depth: int) -> str:
-    """Return a function's name; of one that closes over something, the call that made it."""
+    """Return a function's name, or for a closure the call that made it."""
     factory, _, name = function.__qualname__.rpartition(".<locals>.")
     closure = _closure(function)
     if factory and closure and not factory.endswith("<lambda>"):
@@ -117,19 +117,19 @@ def _function(function: types.FunctionType, depth: int) -> str:
 
 
 def _closure(function: types.FunctionType) -> dict[str, Any]:
-    found = {}
+    values = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
         except ValueError:  # not bound yet
             continue
         if value is not function and name != "__class__":
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _unusual(function: types.FunctionType, closure: dict[str, Any]) -> dict[str, Any]:
-    """Return what differs from the defaults of the library's factory."""
+    """Return the variables that differ from the defaults of the library's factory."""
     factory: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split(".<locals>")[0].split("."):
         factory = getattr(factory, part, None)
@@ -146,7 +146,7 @@ def _unusual(function: types.FunctionType, closure: dict[str, Any]) -> dict[str,
 
 
 def _lambda(function: types.FunctionType, depth: int) -> str:
-    """Return the text of a lambda, of the very one where a line has several."""
+    """Return the text of this lambda, even if its line has several."""
     arguments = [
         parameter.name
         if parameter.default is parameter.empty
@@ -159,8 +159,8 @@ def _lambda(function: types.FunctionType, depth: int) -> str:
 
 
 def _body(code: types.CodeType, module: dict[str, Any]) -> str | None:
-    """Return the text of the expression that a lambda returns, if it can be found."""
-    # Positions that are empty are of the lambda as a whole.
+    """Return the text of the expression that a lambda returns, if the source is there."""
+    # Empty positions belong to the lambda as a whole.
     spans = [
         (line, start, last, end)
         for line, last, start, end in code.co_positions()
@@ -178,13 +178,13 @@ def _body(code: types.CodeType, module: dict[str, Any]) -> str | None:
     text = " ".join(" ".join(lines).split())
     try:
         ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError):  # the file is another by now
+    except (SyntaxError, ValueError):  # the file has changed since
         return None
     return text
 
 
 def _optimizer(optimizer: optax.GradientTransformation, depth: int) -> str:
-    """Return an optax optimizer as the call that made it, as far as that can be told."""
+    """Return an optax optimizer as the call that made it, if its chain of steps shows that."""
     steps = [step for step in _steps(optimizer) if step[0] != "identity"] or [("identity", {})]
     (name, given), last = steps[0], steps[-1]
     known = len(steps) == 1 or name in _RENAMED or name.startswith("scale_by_")
@@ -203,7 +203,7 @@ def _call(name: str, given: Mapping[str, Any], depth: int, *first: str) -> str:
 
 
 def _steps(optimizer: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return the optax functions that a chain of updates is made of, each with its arguments."""
+    """Return the optax functions in a chain of updates, each with its arguments."""
     init, update = optimizer if isinstance(optimizer, tuple) else (None, optimizer)
     if not isinstance(update, types.FunctionType):
         return [(_label(update, 1), {})]

@@ -1,4 +1,4 @@
-"""What comes from an installed library: it is known by its name and the library's version."""
+"""Values of installed libraries, which are identified by name and by the library's version."""
 
 import functools
 import importlib.metadata
@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from typing import Any
 
-_INSTALLED = {"site-packages", "dist-packages"}  # folders, wherever they are on the path
+_INSTALLED = {"site-packages", "dist-packages"}  # folders that a module's path may contain
 
 
 @functools.cache
@@ -17,7 +17,7 @@ def _standard_folders() -> tuple[str, ...]:
 
 
 def version_of(module: Any) -> str | None:
-    """Return the library of a module with its version; None for the user's own modules.
+    """Return the library of a module, with its version; None for the user's own modules.
 
     >>> version_of("json").startswith("python 3."), version_of("__main__")
     (True, None)
@@ -30,7 +30,7 @@ def _version(module: str) -> str | None:
     top = module.partition(".")[0]
     if top == "__main__":
         return None
-    if top == "jaxnet":  # also where it is no installed package, but a checkout
+    if top == "jaxnet":  # installed or from a checkout
         return "jaxnet"
     file = _file(module)
     python = f"python {sys.version_info.major}.{sys.version_info.minor}"
@@ -44,16 +44,16 @@ def _version(module: str) -> str | None:
 
 
 def _file(module: str) -> str | None:
-    found = sys.modules[module]
-    file = getattr(found, "__file__", None)
-    if file is None and (paths := list(getattr(found, "__path__", ()))):
+    loaded = sys.modules[module]
+    file = getattr(loaded, "__file__", None)
+    if file is None and (paths := list(getattr(loaded, "__path__", ()))):
         return paths[0]
     return file
 
 
 @functools.cache
 def _installed(top: str) -> str | None:
-    """Return name and version of an installed package; None where it has no version."""
+    """Return name and version of an installed package; None if it has no version."""
     version = getattr(sys.modules.get(top), "__version__", None)
     if isinstance(version, str):
         return f"{top} {version}"
@@ -65,7 +65,7 @@ def _installed(top: str) -> str | None:
 
 
 def library_name(value: Any) -> tuple[str, str, str] | None:
-    """Return (library and version, module, name) if that name in a library means this value.
+    """Return (library and version, module, name) if this name in a library refers to this value.
 
     >>> import json
     >>> library_name(json.dumps)[1:], library_name(lambda: 0)
@@ -89,13 +89,13 @@ def library_name(value: Any) -> tuple[str, str, str] | None:
 def variable_of(value: Any) -> tuple[str, str, str] | None:
     """Return (library and version, module, name) of a variable that is bound to this very object.
 
-    Variables of the user's own do not count: what they are bound to changes as a script goes on.
+    The user's own variables do not count, because a script may rebind them.
     """
-    found = [
+    bindings = [
         (module, name)
         for module, loaded in list(sys.modules.items())
         for name, bound in list(getattr(loaded, "__dict__", {}).items())
         if bound is value
     ]
-    known = [(version, *at) for at in found if (version := version_of(at[0])) is not None]
+    known = [(version, *at) for at in bindings if (version := version_of(at[0])) is not None]
     return min(known, default=None)

@@ -1,4 +1,4 @@
-"""Give a value a name, by which results are filed instead of by its content."""
+"""Names for values, under which results are stored instead of under a value's content."""
 
 from typing import Any, TypeVar, cast
 
@@ -8,18 +8,21 @@ T = TypeVar("T")
 
 
 class Named:
-    """A value that is known by its name alone, and behaves as the value does."""
+    """A value that is identified by its name alone, and behaves as the value does."""
 
     def __init__(self, name: str, value: Any) -> None:
         self.name, self.value = name, value
-        self.__wrapped__ = value  # where `inspect.signature` looks
+        self.__wrapped__ = value  # for `inspect.signature`
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call the value."""
         return self.value(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("name", "value"):  # as unpickling asks for them
+        if name.startswith("__") or name in (
+            "name",
+            "value",
+        ):  # unpickling asks for them before they are set
             raise AttributeError(name)
         return getattr(self.value, name)
 
@@ -28,11 +31,11 @@ class Named:
 
 
 def named(name: str, value: T) -> T:
-    """Return `value` under a name, by which alone a sweep files its results.
+    """Return `value` under a name, which alone identifies its results in a sweep.
 
-    For optimizers, models, their functions and arguments that have no value to be told by (they
-    hold a lock, a generator, a compiled object). Results of the same name are taken for the same:
-    give another name whenever you change the value. Raises ConfigurationError for no name.
+    Use it for optimizers, models, their functions and arguments whose content cannot be compared
+    (they hold a lock, a generator, a compiled object). Results under one name count as the same,
+    so give another name whenever you change the value. Raises ConfigurationError for an empty name.
 
     >>> rule = named("lion, wide", lambda rate, numbers: rate)
     >>> rule(0.1, {}), rule

@@ -19,13 +19,14 @@ from jaxnet.values.functions import METADATA
 from jaxnet.values.library import variable_of, version_of
 from jaxnet.values.state import attributes
 
-# Of a class, beside METADATA; generated methods hold what dataclass fields say.
-_BOOKS = METADATA | {
+# Attributes that Python itself keeps in a class; the generated methods of a dataclass already
+# contain what its fields say.
+_CLASS_METADATA = METADATA | {
     *("__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "_abc_impl"),
     *("__orig_bases__", "__parameters__", "__dataclass_fields__", "__dataclass_params__"),
-    "__slotnames__",  # which copyreg leaves there
+    "__slotnames__",  # which copyreg writes
 }
-# Past what a subclass may have put in place of these methods.
+# The original methods, because a subclass may override them.
 _INNER: dict[type, Any] = {list: list.__iter__, tuple: tuple.__iter__}
 _EXACT: dict[type, Any] = {
     **{str: str.__str__, bytes: bytes.__bytes__, int: int.__int__},
@@ -37,7 +38,7 @@ _METHODS = (types.FunctionType, property, staticmethod, classmethod)
 
 def of_class(look: Fingerprinter, cls: type) -> bytes:
     """Digest name, bases and attributes of a class."""
-    members = {name: value for name, value in vars(cls).items() if name not in _BOOKS}
+    members = {name: value for name, value in vars(cls).items() if name not in _CLASS_METADATA}
     if issubclass(cls, enum.Enum):
         members = {name: value for name, value in members.items() if isinstance(value, _METHODS)}
         members |= {name: member.value for name, member in cls.__members__.items()}
@@ -52,7 +53,7 @@ def of_class(look: Fingerprinter, cls: type) -> bytes:
 
 
 def of_module(look: Fingerprinter, module: types.ModuleType) -> bytes:
-    """Digest all of a user's module, or name and version of a library's."""
+    """Digest the whole of a user's module, or name and version of a library's."""
     if (version := version_of(module.__name__)) is not None:
         return digest("library", version.encode(), module.__name__.encode())
     content = sorted((n, value) for n, value in vars(module).items() if not n.startswith("__"))
@@ -65,24 +66,24 @@ def of_member(look: Fingerprinter, member: enum.Enum) -> bytes:
 
 
 def of_reference(look: Fingerprinter, reference: weakref.ref) -> bytes:
-    """Digest what a weak reference leads to."""
+    """Digest the object of a weak reference."""
     return look.all("reference", (reference(),))
 
 
 def of_cache(look: Fingerprinter, cache: Any) -> bytes:
-    """Digest a weak container: what it holds comes and goes."""
+    """Digest the type of a weak container, because its content comes and goes."""
     return look.all("cache", (type(cache),))
 
 
 def of_object(look: Fingerprinter, value: Any) -> bytes:
-    """Digest class and content: what a container holds, attributes, and what pickle would store.
+    """Digest class and content: the elements of a container, attributes, and the pickled state.
 
-    Attributes decide for the user's own classes, whatever they pickle. Of a library's object that
-    pickles in a way of its own, that is its content; of a dataclass with a base from a library,
-    the fields are, for the rest is the library's own books.
+    For the user's own classes the attributes count, however they pickle. For objects of a
+    library's class the pickled state counts, and for a dataclass with a base from a library its
+    fields, because the other attributes are the library's bookkeeping.
     """
     cls = type(value)
-    if cls is object:  # a mark, which is nothing but itself
+    if cls is object:  # a sentinel, which has no content
         if (name := variable_of(value)) is None:
             raise look.unknown("is an object() that no variable of a module has")
         return digest("mark", *(part.encode() for part in name))
@@ -105,7 +106,7 @@ def of_object(look: Fingerprinter, value: Any) -> bytes:
 
 
 def _content(look: Fingerprinter, value: Any) -> bytes:
-    """Digest what a container holds, or the number or text of a subclass of one."""
+    """Digest the elements of a container, or the value of a subclass of a number or text."""
     if isinstance(value, dict):
         return of_mapping(look, value)
     if isinstance(value, set | frozenset):
@@ -120,19 +121,19 @@ def _content(look: Fingerprinter, value: Any) -> bytes:
 
 
 def of_mapping(look: Fingerprinter, mapping: Mapping[Any, Any]) -> bytes:
-    """Digest keys and values in their order, which a function may go by."""
+    """Digest keys and values in their order, on which a function may depend."""
     return digest("dict", *(look.of(part) for item in mapping.items() for part in item))
 
 
 def _attributes(look: Fingerprinter, value: Any, state: Mapping[str, Any]) -> bytes:
     cls = type(value)
-    kept = sorted(
+    counted = sorted(
         (name, inner)
         for name, inner in state.items()
         if name not in METADATA
         and not isinstance(getattr(cls, name, None), functools.cached_property)
     )
-    return look.table("attributes", kept, f"the attribute {{}} of {cls.__name__}")
+    return look.table("attributes", counted, f"the attribute {{}} of {cls.__name__}")
 
 
 def _pickled(look: Fingerprinter, value: Any) -> bytes:
@@ -167,7 +168,7 @@ def of_array(look: Fingerprinter, value: np.ndarray | np.generic) -> bytes:
 
 
 def of_jax_array(look: Fingerprinter, value: jax.Array) -> bytes:
-    """Digest dtype, shape and elements of an array of JAX's."""
+    """Digest dtype, shape and elements of a JAX array."""
     if isinstance(value, jax.core.Tracer):
         raise look.unknown("is a traced array, which has no value yet")
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):

@@ -13,7 +13,7 @@ from jaxnet.values import functions as f, objects as o
 from jaxnet.values.fingerprint import Fingerprinter, Rule
 
 _COMPILED = (functools._lru_cache_wrapper, type(jax.jit(lambda: None)))
-_OF_TYPES = (
+_DESCRIPTORS = (
     *(types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType),
     *(types.GetSetDescriptorType, types.MemberDescriptorType),
 )
@@ -23,7 +23,7 @@ RULES: tuple[tuple[Any, Rule], ...] = (
     (types.FunctionType, f.of_function),
     (types.MethodType, f.of_method),
     ((types.BuiltinFunctionType, types.MethodWrapperType), f.of_builtin),
-    (_OF_TYPES, f.of_descriptor),
+    (_DESCRIPTORS, f.of_descriptor),
     (types.CodeType, f.of_code),
     (functools.partial, f.of_partial),
     (_COMPILED, f.of_wrapper),
@@ -42,7 +42,7 @@ RULES: tuple[tuple[Any, Rule], ...] = (
 
 
 def rule_for(value: Any) -> Rule:
-    """Return how values of this kind are digested."""
+    """Return the function that digests values of this kind."""
     return next((rule for kinds, rule in RULES if isinstance(value, kinds)), o.of_object)
 
 

@@ -21,7 +21,7 @@ METHODS = [
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [1 << 27, 200])
 def test_distances(method, size, monkeypatch):
-    monkeypatch.setattr("jaxnet.cs231n.classifiers.k_nearest_neighbor._BYTES", size)
+    monkeypatch.setattr("jaxnet.cs231n.classifiers.k_nearest_neighbor._BLOCK_BYTES", size)
     rng = np.random.default_rng(0)
     T, X = rng.normal(size=(23, 5)), rng.normal(size=(11, 5))
     net = KNearestNeighbor()

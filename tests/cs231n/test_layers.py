@@ -212,7 +212,7 @@ MISTAKES = {
     "no p": (lambda: L.dropout_forward(a, {"mode": "train"}), "dropout_param lacks 'p'"),
     "p of 0": (
         lambda: L.dropout_forward(a, {"mode": "train", "p": 0}),
-        r"to keep, more than 0 and at most 1, got 0\. .*course_year\(2017\)",
+        r"to keep, above 0 and at most 1, got 0\. .*course_year\(2017\)",
     ),
     "a label out of range": (
         lambda: L.softmax_loss(draw(2, 3), np.array([0, 3])),

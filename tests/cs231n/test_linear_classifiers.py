@@ -250,6 +250,6 @@ def test_predictions_do_not_depend_on_the_blocks(monkeypatch):
     W, X, _ = problem()
     net = LinearSVM()
     net.W = W
-    monkeypatch.setattr(module, "_ROWS", 7)
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 7)
     np.testing.assert_array_equal(net.predict(X), (X @ W).argmax(axis=1))
     assert net.predict(X[:0]).shape == (0,)

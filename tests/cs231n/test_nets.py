@@ -120,8 +120,8 @@ def test_gradients_are_derivatives_of_the_loss_by_every_parameter(name):
 @pytest.mark.parametrize("name", NETS)
 def test_a_small_net_s_numbers_in_one_array_are_those_of_arrays_of_their_own(name, monkeypatch):
     found = []
-    for few in (programs.FEW, 0):
-        monkeypatch.setattr(programs, "FEW", few)
+    for few in (programs.MAX_PACKED_FLOATS, 0):
+        monkeypatch.setattr(programs, "MAX_PACKED_FLOATS", few)
         net, X, y = deep(**NETS[name])
         found.append((*net.loss(X, y), *[param.get("running_var", 0.0) for param in net.bn_params]))
     (loss, grads, *state), (other_loss, other_grads, *other_state) = found
@@ -218,7 +218,7 @@ def test_weights_are_saved_and_loaded_with_running_statistics(tmp_path, capsys):
         "loaded.",
     ]
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
-    with pytest.raises(DataError, match=r"is of another network: expected W1 \(6, 9\)"):
+    with pytest.raises(DataError, match=r"belongs to another network: expected W1 \(6, 9\)"):
         TwoLayerNet(6, 9, 4).load(tmp_path / "best.npy")
 
 

@@ -237,11 +237,11 @@ def test_short_and_broken_histories_raise_nothing(loss):
 
 def test_explosion_names_the_step_from_which():
     loss = np.r_[np.linspace(2.3, 2, 30), np.full(70, 50.0)]
-    finding = explosion(Observed(history(loss), {"learning_rate": 0.3}))
+    finding = explosion(Observed(history=history(loss), settings={"learning_rate": 0.3}))
     assert finding is not None
     assert finding.evidence["step"] == 30
     assert "0.1" in finding.change
-    assert explosion(Observed(history(np.linspace(2.3, 0.1, 100)))) is None
+    assert explosion(Observed(history=history(np.linspace(2.3, 0.1, 100)))) is None
 
 
 def test_a_loss_that_ends_above_that_of_guessing_is_no_better_than_chance():
@@ -280,7 +280,7 @@ LAYERS = LayerHistory(
 )
 def test_layers_are_judged(check, field, value, name):
     def observed(layers):
-        return Observed(history(np.linspace(2.3, 1, 100)), classes=10, layers=layers)
+        return Observed(history=history(np.linspace(2.3, 1, 100)), classes=10, layers=layers)
 
     assert check(observed(LAYERS)) is None
     bad = dataclasses.replace(LAYERS, **{field: np.asarray(value, float)})

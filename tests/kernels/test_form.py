@@ -11,8 +11,12 @@ import jaxnet
 from jaxnet import configure
 from jaxnet.kernels.form import Form, changed_form, current_form, default_platform, in_form
 from jaxnet.kernels.products import transposed_product
-from jaxnet.training import DeviceData, make_train
+from jaxnet.training.layout import Layout
+from jaxnet.training.learner import Hyperparameters
 from jaxnet.training.numerics import numerics, parameter_dtype, program_form
+from jaxnet.training.program import Counts, Program
+from jaxnet.training.settings import Shapes
+from jaxnet.training.step import DeviceData
 
 FEATURES, CLASSES, ROWS, NETWORKS = 784, 10, 100, 3
 
@@ -20,14 +24,16 @@ FEATURES, CLASSES, ROWS, NETWORKS = 784, 10, 100, 3
 def step(platform, **settings):
     """The text of a training step of two-layer networks, lowered for a platform."""
     configuration = configure(hidden=[64], batch_size=32, **settings)
-    program = make_train(configuration.structure, (FEATURES,), CLASSES, platform=platform)
+    structure = configuration.structure
+    shapes, layout = Shapes((FEATURES,), CLASSES), Layout(size=NETWORKS)
+    program = Program(structure, shapes, layout, platform)
     with numerics(configuration.structure.precision):
         dtype = parameter_dtype(configuration.structure)
 
         def array(*shape, dtype=dtype):
             return jax.ShapeDtypeStruct(shape, dtype)
 
-        numbers = {name: array(NETWORKS) for name in configuration.numbers}
+        given = Hyperparameters.shapes(structure, networks=(NETWORKS,))
         seed, count = array(dtype=jnp.uint32), array(dtype=jnp.int32)
         data = DeviceData(
             array(ROWS, FEATURES, dtype=jnp.uint8),
@@ -35,8 +41,8 @@ def step(platform, **settings):
             array(FEATURES),
             array(FEATURES),
         )
-        state = jax.eval_shape(program.init, numbers, seed)
-        traced = program.advance.trace(state, numbers, seed, data, count, count, count)
+        state = jax.eval_shape(program.init, given, seed)
+        traced = program.advance.trace(state, given, seed, data, Counts(count, count, count))
         return traced.lower(lowering_platforms=(platform,)).as_text()
 
 

@@ -22,8 +22,8 @@ from jaxnet.sweeps import (
     random_draws,
     uniform,
 )
-from jaxnet.sweeps.run.optuna_sampler import OptunaSampler, optimize
-from jaxnet.sweeps.run.search import search
+from jaxnet.sweeps.run.optuna_sampler import OptunaSampler
+from jaxnet.verbs import optimize, search
 
 pytestmark = pytest.mark.slow
 

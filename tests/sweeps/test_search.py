@@ -9,8 +9,8 @@ import pytest
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import choice, grid, log_uniform, random_draws, read_job
 from jaxnet.sweeps.folder.store import Store
-from jaxnet.sweeps.run.search import RandomSearch, search
-from jaxnet.verbs import sweep
+from jaxnet.sweeps.run.search import RandomSearch
+from jaxnet.verbs import search, sweep
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import pytest
 
 from jaxnet import Model, named
 from jaxnet.values.identified import Identities, plain, tell_apart
-from jaxnet.values.label import LONGEST, label
+from jaxnet.values.label import MAX_LABEL_CHARACTERS, label
 
 
 def with_beta(b1):
@@ -91,7 +91,11 @@ LABELS = [
 
 @pytest.mark.parametrize(("value", "expected"), LABELS, ids=[text for _, text in LABELS])
 def test_labels(value, expected):
-    assert label(value) == (expected if len(expected) <= LONGEST else expected[: LONGEST - 1] + "…")
+    assert label(value) == (
+        expected
+        if len(expected) <= MAX_LABEL_CHARACTERS
+        else expected[: MAX_LABEL_CHARACTERS - 1] + "…"
+    )
 
 
 def test_models():
@@ -110,7 +114,7 @@ def test_no_label_of_any_kind_has_an_address_or_is_a_lambdas_name():
     for value in [*odd, *(make(v) for make in kinds.KINDS.values() for v in (0, 1))]:
         assert "0x" not in label(value)
         assert "<lambda>" not in label(value)
-        assert 0 < len(label(value)) <= LONGEST
+        assert 0 < len(label(value)) <= MAX_LABEL_CHARACTERS
 
 
 def test_labels_alike_are_told_apart():

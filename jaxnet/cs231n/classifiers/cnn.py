@@ -1,12 +1,10 @@
 """The course's convolutional network."""
 
-import os
 from typing import Any
 
 import numpy as np
 
 from jaxnet.cs231n import fast_layers, layer_utils, layers
-from jaxnet.cs231n.classifiers import weights
 from jaxnet.cs231n.classifiers.network import Network
 from jaxnet.cs231n.classifiers.programs import Structure
 from jaxnet.cs231n.fast_layers import *  # noqa: F403
@@ -23,8 +21,8 @@ __all__ += fast_layers.__all__
 class ThreeLayerConvNet(Network):
     """conv – relu – 2×2 max pool – affine – relu – affine – softmax on images [N, C, H, W].
 
-    The convolution has stride 1 and keeps the size of the image, for which `filter_size` is odd.
-    The penalty is ½·reg·Σ‖W‖². Draws W1 [F, C, HH, WW], W2, W3 from NumPy's global generator.
+    The convolution has stride 1 and keeps the size of the image, so `filter_size` must be odd.
+    The penalty is ½·reg·Σ‖W‖². W1 [F, C, HH, WW], W2, W3 are drawn from NumPy's global generator.
     """
 
     def __init__(
@@ -59,16 +57,8 @@ class ThreeLayerConvNet(Network):
 
     @property
     def structure(self) -> Structure:
-        """Return what is static."""
+        """The static part of the network, for which its programs are compiled."""
         return Structure(None, self.l2_convention, convolution=True)
-
-    def save(self, fname: str | os.PathLike) -> None:
-        """Write the parameters to a safetensors file."""
-        weights.save(fname, self.params)
-
-    def load(self, fname: str | os.PathLike) -> bool:
-        """Read what `save` wrote; False, with a line printed, if there is no such file."""
-        return weights.load(fname, self.params)
 
     def _check_shapes(self, x: np.ndarray, params: dict[str, np.ndarray]) -> None:
         filters, channels = params["W1"].shape[:2]

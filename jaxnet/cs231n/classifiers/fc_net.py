@@ -1,14 +1,12 @@
-"""The course's fully-connected networks: of two layers, and of any depth."""
+"""The course's fully-connected networks, with two layers and with any number."""
 
 import itertools
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxnet.cs231n import conventions, layer_utils, layers
-from jaxnet.cs231n.classifiers import weights
 from jaxnet.cs231n.classifiers.network import NORMALIZATIONS, Network
 from jaxnet.cs231n.layer_utils import *  # noqa: F403
 from jaxnet.cs231n.layers import *  # noqa: F403
@@ -21,9 +19,10 @@ __all__ += layer_utils.__all__
 
 
 class TwoLayerNet(Network):
-    """affine – relu – affine – softmax, weights normal with deviation `weight_scale`, float64.
+    """affine – relu – affine – softmax, in float64.
 
-    The penalty is ½·reg·Σ‖W‖². Draws W1, then W2 from NumPy's global generator.
+    The penalty is ½·reg·Σ‖W‖². W1, then W2 are drawn from NumPy's global generator, normal with
+    standard deviation `weight_scale`.
     """
 
     def __init__(
@@ -37,24 +36,17 @@ class TwoLayerNet(Network):
         self.reg = reg
         self.params = draw_weights([input_dim, hidden_dim, num_classes], weight_scale, np.float64)
 
-    def save(self, fname: str | os.PathLike) -> None:
-        """Write the parameters to a safetensors file."""
-        weights.save(fname, self.params)
-
-    def load(self, fname: str | os.PathLike) -> bool:
-        """Read what `save` wrote; False, with a line printed, if there is no such file."""
-        return weights.load(fname, self.params)
-
 
 class FullyConnectedNet(Network):
     """{affine – [batchnorm or layernorm] – relu – [dropout]} × (L − 1) – affine – softmax.
 
     `hidden_dims` are the widths of the hidden layers. `normalization` is None, "batchnorm" or
-    "layernorm"; `use_batchnorm` says the same in the notebooks to 2017. `dropout_keep_ratio` is
-    the probability to keep; `dropout`, its name to 2020, is that too, or to 2017 the probability
-    to drop (`jaxnet.cs231n.conventions`). The penalty is ½·reg·Σ‖W‖² over weights. Everything is
-    computed in `dtype`; `seed` fixes the dropout masks: each is drawn anew from it. Weights are
-    normal with deviation `weight_scale`, drawn layer by layer from NumPy's global generator.
+    "layernorm"; notebooks up to 2017 pass `use_batchnorm` instead. `dropout_keep_ratio` is the
+    probability to keep a value. Notebooks up to 2020 call it `dropout`, which up to 2017 is the
+    probability to drop (`jaxnet.cs231n.conventions`). The penalty is ½·reg·Σ‖W‖² over weights.
+    Everything is computed in `dtype`. With a `seed`, every dropout mask is drawn anew from it.
+    Weights are normal with standard deviation `weight_scale`, drawn layer by layer from NumPy's
+    global generator.
     """
 
     def __init__(
@@ -101,7 +93,7 @@ class FullyConnectedNet(Network):
             keep = dropout_keep_ratio
             if not 0 < keep <= 1:
                 raise ConfigurationError(
-                    f"dropout_keep_ratio: expected the probability to keep, more than 0 and at "
+                    f"dropout_keep_ratio: expected the probability to keep, above 0 and at "
                     f"most 1, got {keep}"
                 )
         self.use_dropout = keep != 1
@@ -123,17 +115,9 @@ class FullyConnectedNet(Network):
         elif normalization == "layernorm":
             self.bn_params = [{} for _ in hidden_dims]
 
-    def save(self, fname: str | os.PathLike) -> None:
-        """Write the parameters and the running statistics to a safetensors file."""
-        weights.save(fname, self.params, self.bn_params)
-
-    def load(self, fname: str | os.PathLike) -> bool:
-        """Read what `save` wrote; False, with a line printed, if there is no such file."""
-        return weights.load(fname, self.params, self.bn_params)
-
 
 def draw_weights(sizes: Sequence[int], scale: Any, dtype: Any) -> dict[str, np.ndarray]:
-    """Return W1, b1, W2, b2, ...: weights scale·N(0, 1) from NumPy's global generator, biases 0."""
+    """Return W1, b1, W2, b2, ...: weights scale·N(0, 1) from NumPy's generator, and zero biases."""
     if len(sizes) < 2 or min(sizes) < 1:
         raise ConfigurationError(f"expected layer sizes of 1 or more, got {list(sizes)}")
     params = {}

@@ -13,7 +13,7 @@ from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError
 
 Distances = Float[np.ndarray, "tests trainings"]
-_BYTES = 1 << 27  # of rows on the device at a time, from each side
+_BLOCK_BYTES = 1 << 27  # rows on the device at once, tests and training rows each
 
 
 @compiled
@@ -28,13 +28,13 @@ def _by_differences(x, train):
 
 
 class KNearestNeighbor:
-    """Predicts the most common label of the k nearest training rows; of equals the smaller."""
+    """Predicts the most common label of the k nearest training rows; ties go to the smaller."""
 
     X_train: np.ndarray
     y_train: np.ndarray
 
     def train(self, X: Any, y: Any) -> None:
-        """Keep rows X [N, D] and their labels, integers from 0 up."""
+        """Store rows X [N, D] and their labels, integers from 0 up."""
         X = np.asarray(X)
         if X.ndim != 2 or not len(X):
             raise ConfigurationError(
@@ -44,7 +44,7 @@ class KNearestNeighbor:
         self.X_train, self.y_train = X, labels(y, len(X), int(np.max(y, initial=0)) + 1)
 
     def predict(self, X: Any, k: int = 1, num_loops: int = 0) -> Float[np.ndarray, " tests"]:
-        """Return the label of each row of X, by distances from the function for num_loops."""
+        """Return the label of each row of X; `num_loops` chooses the function for distances."""
         distances = {
             0: self.compute_distances_no_loops,
             1: self.compute_distances_one_loop,
@@ -55,20 +55,20 @@ class KNearestNeighbor:
         return self.predict_labels(distances[num_loops](X), k=k)
 
     def compute_distances_no_loops(self, X: Any) -> Distances:
-        """d_ij = √(‖x_i‖² + ‖t_j‖² − 2·x_i·t_j) of rows x of X and t of training: a product.
+        """d_ij = √(‖x_i‖² + ‖t_j‖² − 2·x_i·t_j) for rows x of X and training rows t.
 
-        The quick way. Squares much larger than their difference cancel: in float64, distances of
-        images with pixels from 0 to 255 are off by up to 1e-4 if near 0, and by 1e-11 otherwise.
-        Large inputs are taken in blocks.
+        This is the fast way, by a matrix product, but the squares nearly cancel for close rows: in
+        float64, distances of images with pixels from 0 to 255 have errors up to 1e-4 near 0, and
+        1e-11 otherwise. Large inputs are computed in blocks.
         """
         return self._blocks(_by_product, X)
 
     def compute_distances_one_loop(self, X: Any) -> Distances:
-        """d_ij = √Σ_d (x_id − t_jd)², exact for rows that are equal. One compiled loop over X."""
+        """d_ij = √Σ_d (x_id − t_jd)², exactly 0 for equal rows; one compiled loop over X."""
         return self._blocks(_by_differences, X)
 
     def compute_distances_two_loops(self, X: Any) -> Distances:
-        """Return what `compute_distances_one_loop` does, by the same program: no second loop."""
+        """Return `compute_distances_one_loop(X)`; a second loop would only be slower."""
         return self._blocks(_by_differences, X)
 
     def _blocks(self, distances: Callable, X: Any) -> Distances:
@@ -80,7 +80,7 @@ class KNearestNeighbor:
                 f"of images by X.reshape(len(X), -1)"
             )
         dtype = floats(X=X[:1], X_train=train[:1])[0].dtype
-        size = max(1, _BYTES // max(1, train.shape[1] * dtype.itemsize))
+        size = max(1, _BLOCK_BYTES // max(1, train.shape[1] * dtype.itemsize))
         result = np.zeros((len(X), len(train)), dtype)
         for i in range(0, len(X), size):
             x = X[i : i + size].astype(dtype, copy=False)
@@ -92,20 +92,22 @@ class KNearestNeighbor:
     def predict_labels(self, dists: Any, k: int = 1) -> Float[np.ndarray, " tests"]:
         """Return a label for each row of distances [tests, trainings], as floats like the course.
 
-        The k smallest distances vote; equal distances count in the order of training, equal
-        numbers of votes go to the smaller label.
+        The k smallest distances vote. Equal distances count in the order of the training rows, and
+        equal numbers of votes go to the smaller label.
         """
         y, dists = self._trained().y_train, np.asarray(dists)
         if dists.ndim != 2 or dists.shape[1] != len(y) or np.isnan(dists).any():
             raise ConfigurationError(
-                f"expected distances [tests, {len(y)}] without NaN, one column for each row of "
-                f"training, got {dists.shape}"
+                f"expected distances [tests, {len(y)}] without NaN, one column for each "
+                f"training row, got {dists.shape}"
             )
         if not 1 <= k <= len(y):
             raise ConfigurationError(f"expected k from 1 to {len(y)} training rows, got {k}")
         result = np.zeros(len(dists))
         for i, row in enumerate(dists):
-            near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])  # k of them, or ties
+            near = np.flatnonzero(
+                row <= np.partition(row, k - 1)[k - 1]
+            )  # k rows, or more with ties
             nearest = near[np.argsort(row[near], kind="stable")[:k]]
             result[i] = np.bincount(y[nearest]).argmax()
         return result

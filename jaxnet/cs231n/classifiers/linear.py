@@ -1,4 +1,4 @@
-"""What both linear losses share: scores X·W, a loss of them, and a penalty on W."""
+"""The common part of both linear losses: scores X·W, a loss of the scores, a penalty on W."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +23,8 @@ DataLoss = Callable[[Array, Array], tuple[Array, Array]]
 def loss_and_gradient(data_loss: DataLoss) -> Callable[..., tuple[Array, Array]]:
     """Return the pure (W, X, y, reg, convention) -> loss, dW for a loss of scores and labels.
 
-    loss = data_loss(X·W, y) + reg·ΣW² (or half of that: `losses.l2_penalty`), dW = Xᵀ·dscores +
-    the penalty's gradient.
+    loss = data_loss(X·W, y) + reg·ΣW², or ½·reg·ΣW² by the convention (`losses.l2_penalty`), and
+    dW = Xᵀ·dscores + the gradient of the penalty.
     """
 
     def evaluate(W, X, y, reg, convention):
@@ -60,13 +60,13 @@ def descent(data_loss: DataLoss) -> Callable[..., tuple[Array, Array]]:
 
 
 def checked(W: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return W and X in one dtype, and labels; ConfigurationError unless they fit together."""
+    """Return W and X in one dtype, and labels; raise ConfigurationError if they do not fit."""
     W, X = inputs(W, X)
     return W, X, labels(y, len(X), W.shape[1])
 
 
 def inputs(W: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return W and X in one dtype; ConfigurationError unless their shapes fit."""
+    """Return W and X in one dtype; raise ConfigurationError if their shapes do not fit."""
     W, X = floats(W=W, X=X)
     if W.ndim != 2 or X.ndim != 2 or X.shape[1] != W.shape[0] or not len(X):
         raise ConfigurationError(

@@ -18,14 +18,14 @@ from jaxnet.cs231n.layers import labels
 from jaxnet.errors import ConfigurationError
 from jaxnet.host.tensors import read_tensors
 
-_ROWS = 4096  # of a prediction at a time: what is copied to the device stays small
+_ROWS_AT_ONCE = 4096  # of a prediction, so that the copy on the device stays small
 _best_class = compiled(lambda X, W: jnp.argmax(X @ W, axis=1))
 
 
 class LinearClassifier:
-    """Scores X·W. `W` is None until `train` draws it, then a NumPy array [D, C].
+    """A classifier with scores X·W. `W` is None until `train` draws it as a NumPy array [D, C].
 
-    Subclasses say what the loss is: LinearSVM and Softmax, or one with a `loss` of your own.
+    Subclasses define the loss: LinearSVM and Softmax, or one with a `loss` of your own.
     """
 
     W: np.ndarray | None
@@ -45,12 +45,12 @@ class LinearClassifier:
     ) -> list[Any]:
         """Make num_iters steps W ← W − η·dW on random batches of X [N, D]; return their losses.
 
-        W starts at 0.001·np.random.randn(D, C), C being max(y) + 1, unless there is one already.
-        Batches are np.random.choice(N, batch_size), with replacement: np.random.seed repeats a
-        run. `verbose` prints the loss every 100 steps. Each training makes a new array W (the
-        course changes the old one); Ctrl-C keeps what was reached.
+        The first call draws W as 0.001·np.random.randn(D, C), where C is max(y) + 1. Batches are
+        np.random.choice(N, batch_size), with replacement, so np.random.seed repeats a run.
+        `verbose` prints the loss every 100 steps. Each call makes a new array W, where the course
+        changes the old one; Ctrl-C leaves W at the last step.
 
-        ConfigurationError for shapes that do not fit, and labels that W has no column for.
+        Raises ConfigurationError for shapes that do not fit, and labels beyond the columns of W.
         """
         X, y = np.asarray(X), np.asarray(y)
         if X.ndim != 2 or not len(X) or batch_size < 1:
@@ -84,18 +84,18 @@ class LinearClassifier:
         return W - np.asarray(learning_rate, W.dtype) * dW, loss
 
     def predict(self, X: Any) -> Int[np.ndarray, " n"]:
-        """Return the class with the highest score for each row of X; the first of equals."""
+        """Return the class with the highest score for each row of X; ties go to the first."""
         if self.W is None:
             raise ConfigurationError("there are no weights to predict with: call train first")
         X = np.asarray(X)
         result = np.zeros(len(X), np.int64)
-        for start in range(0, len(X), _ROWS):
-            W, rows = inputs(self.W, X[start : start + _ROWS])
-            result[start : start + _ROWS] = _best_class(rows, W)
+        for start in range(0, len(X), _ROWS_AT_ONCE):
+            W, rows = inputs(self.W, X[start : start + _ROWS_AT_ONCE])
+            result[start : start + _ROWS_AT_ONCE] = _best_class(rows, W)
         return result
 
     def loss(self, X_batch: Any, y_batch: Any, reg: Any) -> LossAndGradient:
-        """Return loss and dW at self.W; for subclasses to define."""
+        """Return loss and dW at self.W; subclasses define it."""
         raise NotImplementedError(
             f"{type(self).__name__} has no loss: use LinearSVM or Softmax, or define "
             f"loss(self, X_batch, y_batch, reg) that returns (loss, gradient)"
@@ -108,15 +108,15 @@ class LinearClassifier:
         weights.save(fname, {"W": self.W})
 
     def load(self, fname: str | os.PathLike) -> bool:
-        """Read W from a file of `save`; False, with a line printed, if there is no such file."""
+        """Read W from a file of `save`; print a line and return False if there is none."""
         path, params = weights.path_for(fname), {"W": np.zeros((0, 0))}
         if self.W is not None:
             params["W"] = self.W
-        elif path.exists():  # untrained: whatever shape it has
+        elif path.exists():  # before training, W may have any shape
             params.update({k: v for k, v in read_tensors(path)[0].items() if k == "W"})
-        if found := weights.load(fname, params):
+        if loaded := weights.load(fname, params):
             self.W = params["W"]
-        return found
+        return loaded
 
 
 class LinearSVM(LinearClassifier):
@@ -135,7 +135,7 @@ class Softmax(LinearClassifier):
         return softmax_loss_vectorized(self.W, X_batch, y_batch, reg)
 
 
-# A subclass with a loss of its own is in neither row, and trains by calling that loss.
+# A subclass with a loss of its own has no row here, and trains by calls of its loss.
 _STEPS = {
     LinearSVM.loss: descent(losses.multiclass_svm),
     Softmax.loss: descent(losses.softmax_cross_entropy),

@@ -11,10 +11,10 @@ _svm_loss = for_numpy(losses.multiclass_svm)
 def svm_loss_vectorized(W: Any, X: Any, y: Any, reg: Any) -> LossAndGradient:
     """loss = mean_i Σ_{c≠y_i} max(0, s_ic − s_iy + 1) + reg·ΣW², s = X·W. Return loss and dW.
 
-    W is [D, C] (a bias is a last row, for a last column of ones in X), X [N, D], y N labels from 0
-    to C − 1. dW, shaped as W, includes the penalty's 2·reg·W; notebooks that mean ½·reg·ΣW²
-    (2015, 2016) call `jaxnet.cs231n.course_year` first. ConfigurationError for shapes that do not
-    fit and labels out of range. CS231n notes, "Linear classification".
+    W is [D, C] (its last row is the bias, if the last column of X is ones), X is [N, D], and y has
+    N labels from 0 to C − 1. dW, shaped as W, includes the penalty's 2·reg·W. Notebooks with
+    ½·reg·ΣW² (2015, 2016) call `jaxnet.cs231n.course_year` first. Raises ConfigurationError for
+    shapes that do not fit and labels out of range. Source: CS231n notes, "Linear classification".
 
     >>> import numpy as np
     >>> loss, dW = svm_loss_vectorized(np.zeros((2, 3)), np.ones((1, 2)), np.array([1]), 0.1)
@@ -25,5 +25,5 @@ def svm_loss_vectorized(W: Any, X: Any, y: Any, reg: Any) -> LossAndGradient:
 
 
 def svm_loss_naive(W: Any, X: Any, y: Any, reg: Any) -> LossAndGradient:
-    """Return what `svm_loss_vectorized` does, by the same compiled program: no loops here."""
+    """Return `svm_loss_vectorized(W, X, y, reg)`; Python loops would only be slower."""
     return _svm_loss(W, X, y, reg)

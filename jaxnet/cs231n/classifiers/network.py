@@ -1,12 +1,14 @@
-"""What the course's networks share: NumPy parameters outside, compiled programs inside."""
+"""The base of the course's networks: NumPy parameters outside, compiled programs inside."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxnet.cs231n.arrays import floats, numpy
+from jaxnet.cs231n.classifiers import weights
 from jaxnet.cs231n.classifiers.programs import (
     Arguments,
     Structure,
@@ -27,7 +29,7 @@ class Network:
 
     params: dict[str, np.ndarray]
     reg: float = 0.0
-    dtype: Any = None  # None: what NumPy would promote X and the parameters to
+    dtype: Any = None  # None: the dtype that NumPy promotes X and the parameters to
     normalization: str | None = None
     use_dropout: bool = False
     dropout_param: dict[str, Any]
@@ -37,9 +39,9 @@ class Network:
     def loss(self, X: Any, y: Any = None) -> Any:
         """Return the class scores of X [N, ...], or with labels y the loss and its gradients.
 
-        loss = mean cross-entropy + ½·reg·Σ‖W‖². Without y batchnorm and dropout are in test mode,
-        with y in training mode. Gradients are keyed as `params`. ConfigurationError for shapes
-        that do not fit and for labels out of range.
+        loss = mean cross-entropy + ½·reg·Σ‖W‖². Batchnorm and dropout are in test mode without y,
+        and in training mode with y. Gradients have the keys of `params`. Raises ConfigurationError
+        for shapes that do not fit and for labels out of range.
         """
         x, params = self.inputs(X)
         if y is None:
@@ -52,21 +54,21 @@ class Network:
 
     @property
     def structure(self) -> Structure:
-        """Return what is static."""
+        """The static part of the network, for which its programs are compiled."""
         return Structure(self.normalization, self.l2_convention)
 
     @property
     def depth(self) -> int:
-        """Return the number of affine layers."""
+        """The number of affine layers."""
         return sum([name[0] == "W" for name in self.params])
 
     @property
     def classes(self) -> int:
-        """Return the number of scores of an input."""
+        """The number of scores of an input."""
         return self.params[f"b{self.depth}"].shape[0]
 
     def inputs(self, X: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return X and the parameters in one dtype; ConfigurationError unless their shapes fit."""
+        """Return X and parameters in one dtype; raise ConfigurationError if shapes do not fit."""
         x, *values = floats(X=X, **self.params)
         params = dict(zip(self.params, values, strict=True))
         if self.dtype is not None and x.dtype != self.dtype:
@@ -76,7 +78,7 @@ class Network:
         return x, params
 
     def arguments(self, rows: int, *, train: bool) -> Arguments:
-        """Return the rest of what a program needs; training draws a mask for each dropout."""
+        """Return the remaining arguments of a program; training draws a mask for each dropout."""
         state = []
         if self.normalization == "batchnorm":
             state = [_batchnorm_arguments(param) for param in self.bn_params]
@@ -93,6 +95,14 @@ class Network:
         """Write running statistics back into `bn_params`."""
         for param, new in zip(self.bn_params, state, strict=False):
             param.update(running_mean=new["running_mean"], running_var=new["running_var"])
+
+    def save(self, fname: str | os.PathLike) -> None:
+        """Write the parameters and any running statistics to a safetensors file."""
+        weights.save(fname, self.params, self.bn_params)
+
+    def load(self, fname: str | os.PathLike) -> bool:
+        """Read a file of `save`; print a line and return False if there is no such file."""
+        return weights.load(fname, self.params, self.bn_params)
 
     def _check_shapes(self, x: np.ndarray, params: dict[str, np.ndarray]) -> None:
         if x.ndim < 2 or len(x) == 0:

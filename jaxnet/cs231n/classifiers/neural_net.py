@@ -12,9 +12,9 @@ from jaxnet.cs231n.layers import labels
 
 
 class TwoLayerNet(Network):
-    """affine – relu – affine – softmax, float64; `std` is the deviation of the first weights.
+    """affine – relu – affine – softmax, in float64; `std` scales the initial normal weights.
 
-    The penalty is reg·Σ‖W‖² (½·reg·Σ‖W‖² in the notebooks to 2016: `jaxnet.cs231n.conventions`).
+    The penalty is reg·Σ‖W‖² (½·reg·Σ‖W‖² in notebooks up to 2016: `jaxnet.cs231n.conventions`).
     """
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, std: Any = 1e-4):
@@ -42,8 +42,9 @@ class TwoLayerNet(Network):
         """Train by SGD on minibatches drawn with replacement from NumPy's global generator.
 
         The rate is multiplied by `learning_rate_decay` after each epoch of N/batch_size steps.
-        Returns loss_history (by step), train_acc_history (of the minibatch) and val_acc_history
-        (by epoch). `reg` None is the course's 5e-6 (1e-5 where the penalty has the half).
+        Returns loss_history, one loss a step, and train_acc_history and val_acc_history, one
+        accuracy an epoch: on the last minibatch and on X_val. The default of `reg` is the course's
+        5e-6, or 1e-5 for the penalty with ½.
         """
         X = np.asarray(X)
         y, y_val = labels(y, len(X), self.classes), labels(y_val, len(X_val), self.classes)
@@ -68,7 +69,7 @@ class TwoLayerNet(Network):
                     for config in configs.values():
                         config["learning_rate"] *= learning_rate_decay
                     training = Training(self, "sgd", configs)
-        finally:  # an interrupted training leaves the network as far as it came
+        finally:  # an interrupted training leaves the network at its last step
             training.write_back()
             loss_history += training.losses()
         return {
@@ -78,5 +79,5 @@ class TwoLayerNet(Network):
         }
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of largest score of each row."""
+        """Return the class with the largest score for each row."""
         return self.loss(X, reg=self.reg).argmax(axis=1)

@@ -13,34 +13,34 @@ from jaxnet.cs231n import optim
 from jaxnet.cs231n.arrays import compiled, join, numpy, part
 from jaxnet.layers.layer import Layer, Tree, init_nothing
 
-FEW = 4096
-"""Floats, weights and images, up to which they travel as one array: 2 to 4 µs less for each."""
+MAX_PACKED_FLOATS = 4096
+"""Up to this many weights and pixels, a call packs them into one array, as each costs 2 to 4 µs."""
 
-Mask = tuple[Any, Any]  # which values are kept, [batch, features], and the probability to keep
+Mask = tuple[Any, Any]  # True for a value to keep, [batch, features]; the probability to keep
 
 
 class Structure(NamedTuple):
-    """What a compiled program depends on, beside the shapes of its arguments."""
+    """The static part of a network: a program is compiled for it and the shapes of arguments."""
 
     normalization: str | None
     l2_convention: str
-    convolution: bool = False  # the first layer is one, with a 2×2 max pool after its relu
+    convolution: bool = False  # whether the first layer is one, with a 2×2 max pool after its relu
 
 
 class Arguments(NamedTuple):
-    """What a forward pass of a network takes, beside its parameters and its inputs."""
+    """The arguments of a forward pass besides parameters and inputs."""
 
-    state: list[dict[str, Any]]  # of each batchnorm: running_mean, running_var, momentum, eps
-    masks: list[Mask]  # of each dropout, in training
+    state: list[dict[str, Any]]  # for each batchnorm: running_mean, running_var, momentum, eps
+    masks: list[Mask]  # one for each dropout, in training
     reg: Any
 
 
 def masked(keep: Bool[Array, "batch features"], survival: ScalarLike) -> Layer:
-    """Return dropout with a mask that is drawn already, as a layer."""
+    """Return a dropout layer with a given mask."""
     mask = (keep, survival)
 
     def forward(params, state, x, *, key, train):
-        return layers.dropout_backward(x, mask), None, state  # a diagonal map: its own transpose
+        return layers.dropout_backward(x, mask), None, state  # a diagonal map equals its transpose
 
     def backward(dout, cache):
         return layers.dropout_backward(dout, mask), {}
@@ -49,7 +49,7 @@ def masked(keep: Bool[Array, "batch features"], survival: ScalarLike) -> Layer:
 
 
 def _moved(source: int, destination: int) -> Layer:
-    """Return the layer that moves an axis of its input."""
+    """Return a layer that moves an axis of its input."""
 
     def forward(params, state, x, *, key, train):
         return jnp.moveaxis(x, source, destination), None, state
@@ -61,7 +61,7 @@ def _moved(source: int, destination: int) -> Layer:
 
 
 def _convolutional(params: dict[str, Array]) -> Layer:
-    """Return the net of images [N, C, H, W], whose channels the affine layer takes first, too."""
+    """Return the network for images [N, C, H, W]; W2 also has channels first, so they move back."""
     filters, _, height, width = params["W1"].shape
     pads = ((height // 2, height // 2), (width // 2, width // 2))
     return serial(
@@ -83,8 +83,8 @@ def _model(structure: Structure, params: dict[str, Array], arguments: Arguments)
     for i, size in enumerate(sizes[:-1]):
         stack.append(layers.affine(size))
         if structure.normalization == "batchnorm":
-            numbers = arguments.state[i]
-            stack.append(layers.batchnorm(numbers["momentum"], numbers["eps"]))
+            statistics = arguments.state[i]
+            stack.append(layers.batchnorm(statistics["momentum"], statistics["eps"]))
         elif structure.normalization == "layernorm":
             stack.append(layers.layernorm())
         stack.append(layers.relu())
@@ -106,7 +106,7 @@ _NAMES = {
 
 
 def _path(structure: Structure, name: str) -> tuple[str, str]:
-    """Return where the parameter that the course calls W1, b1, gamma1 ... is in ours."""
+    """Return layer and leaf, in jaxnet's tree, of the parameter that the course calls `name`."""
     kind = name.rstrip("0123456789")
     layer, leaf = _NAMES[kind]
     if structure.convolution:
@@ -119,7 +119,7 @@ def _ours(structure: Structure, params: dict[str, Array]) -> Tree:
     tree: Tree = {}
     for name, value in params.items():
         layer, leaf = _path(structure, name)
-        kernel = structure.convolution and name == "W1"  # [F, C, HH, WW] to ours
+        kernel = structure.convolution and name == "W1"  # from [F, C, HH, WW] to [HH, WW, C, F]
         tree.setdefault(layer, {})[leaf] = value.transpose(2, 3, 1, 0) if kernel else value
     return tree
 
@@ -174,8 +174,8 @@ _large = compiled(_loss_and_gradients, static=("structure",))
 @compiled(static=("structure", "tree", "shapes"))
 def _small(structure, tree, shapes, flat, masks, y):
     params, state, reg, x = tree.unflatten(part(flat, shapes))
-    found = _loss_and_gradients(structure, params, Arguments(state, masks, reg), x, y)
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(found)])
+    results = _loss_and_gradients(structure, params, Arguments(state, masks, reg), x, y)
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(results)])
 
 
 def loss_and_gradients(
@@ -185,31 +185,32 @@ def loss_and_gradients(
     x: np.ndarray,
     y: np.ndarray,
 ) -> tuple[Any, dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
-    """Return the loss, gradients keyed as params, and the new statistics, as NumPy arrays.
+    """Return the loss, gradients with the keys of params, and new statistics, as NumPy arrays.
 
-    Of small networks the floats travel as one array, and come back as one.
+    The floats of small networks are passed and returned as one array, which is faster.
     """
     values, tree = jax.tree.flatten((params, arguments.state, arguments.reg, x))
     arrays = [np.asarray(value, x.dtype) for value in values]
-    if sum([array.size for array in arrays]) > FEW:
+    if sum([array.size for array in arrays]) > MAX_PACKED_FLOATS:
         return numpy(_large(structure, params, arguments, x, y))
     shapes = tuple([array.shape for array in arrays])
     flat = np.array(_small(structure, tree, shapes, join(arrays), arguments.masks, y))
-    names = sorted(params)  # leaves of dicts are in this order
+    names = sorted(params)  # the order of the leaves of a dict
     running = [p[name].shape for p in arguments.state for name in ("running_mean", "running_var")]
-    loss, *found = part(flat, ((), *[params[name].shape for name in names], *running))
-    rest = iter(found[len(names) :])
+    loss, *arrays = part(flat, ((), *[params[name].shape for name in names], *running))
+    rest = iter(arrays[len(names) :])
     state = [{"running_mean": mean, "running_var": next(rest)} for mean in rest]
-    return loss[()], dict(zip(names, found, strict=False)), state
+    return loss[()], dict(zip(names, arrays, strict=False)), state
 
 
 @compiled(static=("structure", "rule"))
-def train_step(structure, rule, params, configs, arguments, x, y):
+def train_step(structure, rule, params, configs, arguments, batch):
     """Return the loss at params, and params, configs and running statistics after one update.
 
-    Nothing is donated: the alarm of a time limit may come between the call and the assignment of
-    what it returns, and would leave nothing (it is 5 to 10 % slower so).
+    No buffer is donated, though that costs 5 to 10 %: an interrupt between the call and the
+    assignment of its results would leave neither old nor new parameters.
     """
+    x, y = batch
     loss, grads, state = _loss_and_gradients(structure, params, arguments, x, y)
     new_params, new_configs = {}, {}
     for name, w in params.items():

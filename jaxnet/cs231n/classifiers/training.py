@@ -1,4 +1,4 @@
-"""A network of the course while it trains."""
+"""Train a network of the course with its parameters on the device."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from jaxnet.host.interrupt import Interrupt
 
 
 class Training:
-    """A network while it trains: parameters, update rule and statistics stay on the device.
+    """A network in training: parameters, update rule and statistics stay on the device.
 
-    `configs` holds the update rule's dictionary of each parameter. `write_back` brings network
-    and dictionaries up to date; between, they show the values of the last call.
+    `configs` holds the update rule's dictionary for each parameter. `write_back` updates the
+    network and the dictionaries; until then they show the values of its last call.
     """
 
     def __init__(self, net: Network, rule: str, configs: dict[str, dict[str, Any]]):
@@ -27,7 +27,7 @@ class Training:
             optim.defaults(rule, net.params[name], config)
         dtype = self._net.dtype or np.result_type(*self._net.params.values())
         with jax.enable_x64(True):
-            # Copies: JAX may take over a NumPy array's memory, which its owner may change.
+            # JAX may share the memory of a NumPy array, which its owner may change: hence copies.
             self._params = {
                 name: jnp.array(value, dtype, copy=True) for name, value in self._net.params.items()
             }
@@ -36,7 +36,7 @@ class Training:
         self._losses: list[Array] = []
 
     def step(self, x: Any, y: Any) -> None:
-        """Make one update on this minibatch; labels are taken as checked."""
+        """Make one update on this minibatch; the caller has checked the labels."""
         arguments = self._net.arguments(len(x), train=True)
         if self._state:
             arguments = arguments._replace(
@@ -48,20 +48,20 @@ class Training:
         x = np.asarray(x)
         if x.dtype != dtype:
             x = x.astype(dtype)
-        with Interrupt() as interrupt:  # inside the runtime Ctrl-C could be lost, or do harm
+        with Interrupt() as interrupt:  # Ctrl-C inside the runtime could be lost or do harm
             loss, self._params, self._configs, self._state = train_step(
-                self._net.structure, self._rule, self._params, self._configs, arguments, x, y
+                self._net.structure, self._rule, self._params, self._configs, arguments, (x, y)
             )
             self._losses.append(loss)
         interrupt.check()
 
     def losses(self) -> list[Any]:
-        """Return the losses of the steps since the last call, when they are computed."""
+        """Wait for the losses of the steps since the last call, and return them."""
         losses, self._losses = [numpy(loss) for loss in self._losses], []
         return losses
 
     def write_back(self) -> None:
-        """Bring the network and the dictionaries of the update rule up to date."""
+        """Update the network and the dictionaries of the update rule."""
         self._net.params.update(numpy(self._params))
         self._net.keep(numpy(self._state))
         for name, config in numpy(self._configs).items():

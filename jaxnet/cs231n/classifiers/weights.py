@@ -1,4 +1,4 @@
-"""What `save` and `load` of the course's networks write and read: safetensors, never a pickle."""
+"""Save and load the course's networks as safetensors files, never as pickles."""
 
 import os
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ Arrays = dict[str, np.ndarray]
 
 
 def path_for(fname: str | os.PathLike) -> Path:
-    """Return the file of this name: the notebooks' "best.npy" becomes best.safetensors."""
+    """Return the path of the safetensors file: "best.npy" becomes best.safetensors."""
     return Path(fname).with_suffix(".safetensors")
 
 
 def save(fname: str | os.PathLike, params: Arrays, statistics: Sequence[dict] = ()) -> None:
-    """Write parameters, and running statistics of batchnorm as running_mean1, running_var1, ..."""
+    """Write parameters, and batchnorm's statistics as running_mean1, running_var1, ..."""
     path = path_for(fname)
     write_tensors(path, {**params, **_named(statistics)})
     print(f"{path} saved.")
 
 
 def load(fname: str | os.PathLike, params: Arrays, statistics: Sequence[dict] = ()) -> bool:
-    """Put what `save` wrote into params and statistics; False if there is no such file.
+    """Read a file of `save` into params and statistics; return False if there is no such file.
 
-    DataError unless names and shapes are those of this network.
+    Raises DataError if the file has other names or shapes than this network.
     """
     path = path_for(fname)
     if not path.exists():
@@ -37,7 +37,8 @@ def load(fname: str | os.PathLike, params: Arrays, statistics: Sequence[dict] = 
     expected = {**params, **_named(statistics)}
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
         raise DataError(
-            f"{path} is of another network: expected {_shapes(expected)}, got {_shapes(tensors)}"
+            f"{path} belongs to another network: expected {_shapes(expected)}, "
+            f"got {_shapes(tensors)}"
         )
     for name in params:
         params[name] = tensors[name]

@@ -1,4 +1,4 @@
-"""What a run folder knows, read back; of a run that is still going, what is committed so far."""
+"""Read a run folder back; if the run still goes on, read the results committed so far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from jaxnet.sweeps.results.sweep_result import middle_row, network_file
 from jaxnet.training.network import Network
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Recorded:
-    """One run: its rows, what each halving was decided on, and the files of its folder."""
+    """One run: its rows, the accuracies that decided each halving, and the files of its folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -42,7 +42,7 @@ class Recorded:
 
     @property
     def select(self) -> str:
-        """What settings are ranked by."""
+        """The statistic that ranks settings, "mean" or "median"."""
         return self.summary.get("select") or "mean"
 
     @cached_property
@@ -52,19 +52,19 @@ class Recorded:
 
     @cached_property
     def means(self) -> list[float]:
-        """The mean accuracy of each of the settings; NaN where all seeds diverged."""
+        """The mean accuracy of each setting; NaN if all its seeds diverged."""
         return [setting.mean for setting in self.settings]
 
     @cached_property
     def best(self) -> Row | None:
-        """The best row, as `SweepResult.best`."""
+        """The best row, as in `SweepResult.best`."""
         return middle_row(self.settings[0]) if self.settings[0].count else None
 
     def best_networks(self, most: int) -> list[tuple[Row, Network]]:
-        """Return the networks of the best settings that are kept, from the best on.
+        """Return the saved networks among the best `most` settings, from the best on.
 
-        Of the best `most` settings, so that what is shown has a known place; each by its middle
-        seed, as `best`. A user's models are left out: their functions are not in the folder.
+        Each setting is represented by its middle seed, as `best` is. A user's models are left out,
+        because their functions are not in the folder.
         """
         found = []
         for setting in self.settings[:most]:
@@ -79,35 +79,35 @@ class Recorded:
 
     @cached_property
     def axes(self) -> list[str]:
-        """The settings that vary, but for the seed."""
+        """The names of the settings that vary, without the seed."""
         return [name for name in swept(self.rows) if name != "seed"]
 
     @property
     def validation(self) -> int | None:
-        """How many images judged."""
+        """The number of validation images, if it is known."""
         count = self.config.get("data", {}).get("validation")
         return count if isinstance(count, int) and count > 0 else None
 
     @property
     def label_shifts(self) -> dict[str, LabelShift]:
-        """How far the labels of "validation" and of "test" are from those trained on."""
+        """How the labels of "validation" and "test" are distributed against the training labels."""
         parts = self.config.get("label_shifts", {})
         found = {part: LabelShift.from_dict(shift) for part, shift in parts.items()}
         return {part: shift for part, shift in found.items() if shift is not None}
 
     @property
     def noise(self) -> str | None:
-        """A sentence if the winner's lead may be noise."""
+        """A sentence if the winner's lead may be noise, else None."""
         if "noise" in self.summary:
             return self.summary["noise"]
         return noise_note(self.settings, validation=self.validation)
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes, from the best network's file, else from the data."""
+        """The names of the classes, from the best network's file or else from the data set."""
         try:
             described = read_metadata(self.folder / "best.safetensors")
-            # A user's model is described under another name; its functions are not needed here.
+            # The file of a user's model has another key; its functions are not needed here.
             text = described.get("jaxnet") or described["jaxnet model"]
             return tuple(parse_json(text)["class_names"])
         except (DataError, KeyError, ValueError):
@@ -119,14 +119,14 @@ class Recorded:
 
     @property
     def classes(self) -> int | None:
-        """How many classes there are, if that is known."""
+        """The number of classes, if it is known."""
         return None if self.class_names is None else len(self.class_names)
 
 
 def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
-    """Return what a run folder holds; RunFolderError if it is none, or has no results yet.
+    """Return the content of a run folder; raise RunFolderError if it has no results yet.
 
-    `rows` spares reading those that are at hand.
+    A caller that has the rows can pass them, which saves a read.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -140,19 +140,19 @@ def read_run(folder: Path | str, rows: Sequence[Row] | None = None) -> Recorded:
     if not rows:
         raise RunFolderError(f"{folder} has no results yet: wait until its first networks are done")
     return Recorded(
-        folder,
-        config,
-        read_summary(folder),
-        list(rows),
-        rungs,
-        _optional(Network.load, folder / "best.safetensors"),
-        _optional(Judged.load, folder / JUDGED),
-        _optional(LayerHistory.load, folder / LAYERS),
+        folder=folder,
+        config=config,
+        summary=read_summary(folder),
+        rows=list(rows),
+        rungs=rungs,
+        network=_optional(Network.load, folder / "best.safetensors"),
+        judged=_optional(Judged.load, folder / JUDGED),
+        layers=_optional(LayerHistory.load, folder / LAYERS),
     )
 
 
 def _optional(read: Any, path: Path) -> Any:
-    """Return what a file holds; None if there is none, or it is of a user's model."""
+    """Return the content of a file; None if there is none, or it belongs to a user's model."""
     try:
         return read(path) if path.exists() else None
     except (DataError, RunFolderError):

@@ -1,19 +1,18 @@
-"""A trial foretells what a sweep computes in which some configurations diverge."""
+"""A dry run foretells what a sweep computes in which some configurations diverge."""
 
 import dataclasses
 import re
 
 import pytest
-from jaxnet.sweeps.trial import try_job
 
-from jaxnet.cli.estimate import Machine, describe
+from jaxnet.cli.estimate import Machine, describe, dry_run
 from jaxnet.cli.parser import main
 from jaxnet.data import load
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Job, grid, plan_job
 from jaxnet.verbs import run_job
 
-STEPS, TRIAL = 300, 20
+STEPS, DRY_STEPS = 300, 20
 SPACE = grid(learning_rate=[1e-2, 1e6, 1e9], hidden=[[10], [20]])
 JOB = Job(SPACE, steps=STEPS, settings={"batch_size": 20})
 
@@ -24,25 +23,25 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def trial(data):
-    return try_job(JOB, data, plan_job(JOB, data), TRIAL)
+def rehearsal(data):
+    return dry_run(JOB, data, plan_job(JOB, data), DRY_STEPS)
 
 
-def test_trial_foretells_the_share_of_steps_that_the_sweep_trains(data, trial):
+def test_a_dry_run_foretells_the_share_of_steps_that_the_sweep_trains(data, rehearsal):
     rows = run_job(JOB, data).rows
     # First layers are of 10 and 20 units, and their products in proportion but for the head's.
     units = {row.id: row.settings["hidden"][0] for row in rows}
     trained = sum(units[row.id] * row.outcome.steps for row in rows)
-    assert trial.share == pytest.approx(trained / (STEPS * sum(units.values())), rel=1e-3)
-    assert (trial.steps, trial.configurations, trial.diverged) == (TRIAL, 6, 4)
-    assert 1 / 3 < trial.share < 0.4
+    assert rehearsal.share == pytest.approx(trained / (STEPS * sum(units.values())), rel=1e-3)
+    assert (rehearsal.steps, rehearsal.configurations, rehearsal.diverged) == (DRY_STEPS, 6, 4)
+    assert 1 / 3 < rehearsal.share < 0.4
 
 
-def test_estimate_is_in_proportion(data, trial, monkeypatch):
+def test_estimate_is_in_proportion(data, rehearsal, monkeypatch):
     machine = Machine(1e5, 1e5, 1e5)  # so slow that all of the time is products
     monkeypatch.setattr("jaxnet.cli.estimate.measure_machine", lambda: machine)
     plan = plan_job(JOB, data)
-    whole, left = describe(plan), describe(plan, dataclasses.replace(trial, share=0.5))
+    whole, left = describe(plan), describe(plan, dataclasses.replace(rehearsal, share=0.5))
     assert whole.endswith("less where networks diverge or stop early.")
     assert "in 20 steps 4 of 6 diverged, which leaves 50% of the work" in left
 
@@ -51,9 +50,9 @@ def test_estimate_is_in_proportion(data, trial, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [0, -1, STEPS])
-def test_trial_is_shorter_than_the_sweep(data, steps):
+def test_a_dry_run_is_shorter_than_the_sweep(data, steps):
     with pytest.raises(ConfigurationError, match=f"between 1 and the sweep's 300, got {steps}"):
-        try_job(JOB, data, plan_job(JOB, data), steps)
+        dry_run(JOB, data, plan_job(JOB, data), steps)
 
 
 def test_command_prints_it(capsys, tmp_path):
