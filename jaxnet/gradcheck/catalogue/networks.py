@@ -17,7 +17,7 @@ from jaxnet.layers.layer import Layer, Shape
 
 
 class _Net(NamedTuple):
-    """The widths of the hidden layers, and what goes with them."""
+    """The widths of the hidden layers, and the settings that go with them."""
 
     hidden: tuple[int, ...]
     activation: str
