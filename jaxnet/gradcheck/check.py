@@ -80,10 +80,11 @@ def check_grads(
     is, and compares the gradient in the arguments' own dtype with the float64 one.
 
     `mode` is "directional" (its cost does not grow with the number of parameters), "sampled" (it
-    measures some entries of each leaf, too) or "full" (every entry). `order=2` checks second derivatives too.
-    Gradients of the leaves named in `live` must not be zero. `expected="surrogate"` declares a
-    gradient that is not the derivative (straight-through): it is compared with autodiff only.
-    `jitter` repeats the check at a point nearby, away from zeros and ones.
+    measures some entries of each leaf, too) or "full" (every entry). `order=2` checks second
+    derivatives, too. Gradients of the leaves named in `live` must not be zero.
+    `expected="surrogate"` declares a gradient that is no derivative on purpose (straight-through),
+    which is compared with autodiff only. `jitter` repeats the check at a point nearby, away from
+    zeros and ones.
 
     >>> import jax.numpy as jnp
     >>> report = check_grads(lambda x: jnp.sum(x**2), (jnp.arange(3.0),), grad=lambda x: x)

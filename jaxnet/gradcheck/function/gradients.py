@@ -12,7 +12,7 @@ import numpy as np
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.gradcheck.function.match_gradient import SKIPPED, MatchedGradient, match
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Subject, caller, in_given_types
+from jaxnet.gradcheck.function.subject import Subject, caller, in_given_types, pull_back
 from jaxnet.gradcheck.function.user_errors import error_text, user_errors
 from jaxnet.gradcheck.jaxpr.trace import trace, try_to_trace
 
@@ -92,11 +92,14 @@ def _autodiff(
     call = caller(subject.problem, f)
 
     def run(variables, constants, cotangent):
-        outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-        if f is not None:
-            _demand_same_outputs(subject, outputs)
-        weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
-        return [*pull(weights)[0], *outputs], None
+        def outputs_of(variables):
+            outputs = call(variables, constants)[0]
+            if f is not None:
+                _demand_same_outputs(subject, outputs)
+            return outputs
+
+        gradients, outputs = pull_back(outputs_of, variables, cotangent)
+        return [*gradients, *outputs], None
 
     inputs = program.variables, program.constants, program.cotangent
     with subject.scope():

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Subject, caller
+from jaxnet.gradcheck.function.subject import Subject, caller, pull_back
 from jaxnet.gradcheck.jaxpr.equations import CALLS, JAX_FILES, evaluate, open_program, source_of
 from jaxnet.gradcheck.jaxpr.recompute import recompute
 from jaxnet.gradcheck.jaxpr.rounding import rounding, rounding_of
@@ -76,9 +75,7 @@ def _gradient(traced: TracedProgram):
             leaves = jax.tree.leaves((variables, constants))
             return recompute(traced.jaxpr, traced.consts, leaves, _step, _as_is, _is_opened)
 
-        outputs, pull = jax.vjp(plain, variables)
-        weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
-        return pull(weights)[0], None
+        return pull_back(plain, variables, cotangent)[0], None
 
     return run
 

@@ -186,6 +186,13 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
     return subject
 
 
+def pull_back(function: Callable, variables: Any, cotangent: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the gradients of <cotangent, function(variables)> and the outputs, by autodiff."""
+    outputs, pull = jax.vjp(function, variables)
+    weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
+    return pull(weights)[0], outputs
+
+
 def caller(problem: Problem, f: Callable | None = None) -> Callable:
     """Return call(variables, constants) -> (float outputs, structure of all outputs)."""
 

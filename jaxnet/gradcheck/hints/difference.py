@@ -29,7 +29,8 @@ class Difference:
         self.noise = np.linalg.norm(self.bound)
 
     def same(self, x: np.ndarray, y: np.ndarray, slack: float = 1.0) -> bool:
-        """Whether x = y within rounding and the bound, and not only as the bound hides the difference."""
+        """Whether x = y within rounding and a bound that does not hide the difference."""
+        # The second condition: any two arrays agree within a bound as large as their difference.
         miss = np.linalg.norm(x - y)
         size = max(np.linalg.norm(x), np.linalg.norm(y))
         noise = slack * self.noise

@@ -37,9 +37,9 @@ def hint(
     """Return the likely cause of manual − reference, or None where they agree within the bound.
 
     `parameter` is the leaf itself (for terms in proportion to it), `dimensions` name sizes that a
-    factor may come from, `sizes` are further sizes without a name, and `bound` is the absolute error
-    of the reference, one number or one for each entry. `cotangent` is the weight of the scalar loss,
-    which multiplies terms of its own such as an L2 term; None if f returns no scalar.
+    factor may come from, `sizes` are further sizes without a name, and `bound` is the absolute
+    error of the reference, one number or one for each entry. `cotangent` is the weight of the
+    scalar loss, which multiplies terms of its own such as an L2 term; None if f returns no scalar.
 
     >>> g = np.arange(1.0, 7.0).reshape(2, 3)
     >>> hint(g / 16, g, dimensions={"batch": 16})

@@ -14,8 +14,8 @@ from jax.core import eval_jaxpr
 
 from jaxnet.gradcheck.jaxpr.equations import value_of
 
-# Closures made anew for every check trace to the same text, and find their compiled code again; a
-# function changed in place traces to another, and never meets its stale code.
+# The key is what a program computes, not who asked: closures made anew for every check trace to the
+# same text and find their compiled code again, and a function that was changed traces to another.
 _COMPILED: OrderedDict[Any, Callable] = OrderedDict()
 _MAX_COMPILED = 128  # functions in the cache
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -48,7 +48,7 @@ class TracedProgram(NamedTuple):
         ]
 
     def run(self, *inputs: Any) -> list[Any]:
-        """Evaluate, compiled."""
+        """Evaluate with compiled code."""
         function = compiled(("run", self.code), self._compile)
         return function(self.consts, inputs)
 
@@ -86,7 +86,7 @@ class EagerProgram(NamedTuple):
     function: Callable[..., tuple[list[Any], Any]]
 
     def run(self, *inputs: Any) -> list[Any]:
-        """Evaluate, operation by operation."""
+        """Evaluate operation by operation."""
         return self.function(*inputs)[0]
 
 

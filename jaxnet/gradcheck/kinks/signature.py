@@ -38,7 +38,7 @@ class BranchSignature:
 
     @property
     def tied(self) -> list[Site]:
-        """Return the sites where the point lies on the boundary: max of equal operands, abs at 0."""
+        """Return the sites with the point on the boundary: max of equal operands, abs at 0."""
         return _once(self.sites, self.codes & 1 == 1)
 
 
@@ -55,13 +55,13 @@ class SignatureFunction(NamedTuple):
 
 
 def signature_function(f: Callable[..., Any], *args: Any) -> SignatureFunction:
-    """Read the program of f at args' shapes and dtypes; return what computes its winners.
+    """Return a function that computes which side wins at each branch of f.
 
-    Every float comparison, max, min, abs, sign, where, reduce_max, argmax, sort, rounding ... that
-    depends on a float argument and reaches a float result is a site. Call `codes` under the same
-    `jax.enable_x64` as this. Arguments other than arrays and floats (integers, strings, None) are
-    constants of the program: `codes(*other)` uses the values given here. A program that cannot be
-    read has no sites and is `unread`.
+    The program of f is read at the shapes and dtypes of args. Every float comparison, max, min,
+    abs, sign, where, reduce_max, argmax, sort, rounding ... that depends on a float argument and
+    reaches a float result is a site. Call `codes` under the same `jax.enable_x64` as this. Arguments other
+    than arrays and floats (integers, strings, None) are constants of the program: `codes(*other)`
+    uses the values given here. A program that cannot be read has no sites and is `unread`.
 
     >>> codes, sites, unread = signature_function(jax.nn.relu, jnp.ones(3))
     >>> [site.primitive for site in sites], unread
@@ -142,7 +142,7 @@ def sites_near(
 
     The winner differs there between plus and minus, or operands tie at args and the tie breaks on
     one side at least: a tie that stays on both sides has no kink between them. Give the
-    `signature_function` in place of f, where there is one, to save reading the program again.
+    `signature_function` instead of f, where there is one, to save reading the program again.
 
     >>> x, h = jnp.array([1.0, 0.0]), jnp.array([0.0, 1e-3])
     >>> sites = sites_near(lambda x: jnp.maximum(x, 0).sum(), [x], [x + h], [x - h])

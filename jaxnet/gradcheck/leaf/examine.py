@@ -220,21 +220,21 @@ def _arbitrate(
     if case.autodiff is None or not differences.any():
         return verdict, None, []
     index = largest(differences)
-    found = probe_coordinates(
+    measured = probe_coordinates(
         case.subject, case.number, case.manual, index, options.seed, quick=False
     )
-    if found.verdict == FAIL:
-        return FAIL, found, []
-    refuted = abs(found.lines.project(case.autodiff) - found.numeric) > found.bound
-    refuted &= (found.state == PASS) & (found.jump == 0)
+    if measured.verdict == FAIL:
+        return FAIL, measured, []
+    refuted = abs(measured.lines.project(case.autodiff) - measured.numeric) > measured.bound
+    refuted &= (measured.state == PASS) & (measured.jump == 0)
     path = case.leaf.path
     if refuted.any():
         return verdict, None, [f"autodiff differs in {path}, and the numeric derivative refutes it"]
-    if np.any(found.jump) or verdict == KINK:
+    if np.any(measured.jump) or verdict == KINK:
         return KINK, None, [f"{path}: manual and autodiff differ by convention at a kink"]
     difference = relative(case.manual, case.autodiff)
     if difference > _MAX_UNJUDGED_DIFFERENCE:
-        return INCONCLUSIVE, found, []
+        return INCONCLUSIVE, measured, []
     return (
         verdict,
         None,
@@ -299,16 +299,16 @@ def _not_finite(
     """Report a gradient with NaN or infinity, with the numeric derivative at its first entry."""
     first = int(np.argmin(finite.ravel()))
     replaced = np.where(finite, case.manual, 0.0)
-    found = probe_coordinates(
+    measured = probe_coordinates(
         case.subject, case.number, replaced, np.array([first]), options.seed, quick=False
     )
-    length = float(found.lines.norms()[0])
+    length = float(measured.lines.norms()[0])
     entry = Entry.at(
         first,
         case.manual,
         case.autodiff,
-        numeric=float(found.numeric[0] / length),
-        bound=float(found.bound[0] / length),
+        numeric=float(measured.numeric[0] / length),
+        bound=float(measured.bound[0] / length),
     )
     count = int(np.sum(~finite))
     return LeafReport(

@@ -82,7 +82,7 @@ def judge_entries(case: LeafCase, findings: Findings, options: CheckOptions) -> 
         return KinkVerdict(verdict=FAIL, conventions=kinked, entries=located)
     if size <= _MAX_SMALL_LEAF:
         return KinkVerdict(verdict=KINK, conventions=kinked)
-    reason = "f kinks here, and the entries that do so were not found"
+    reason = "f kinks here, and no entry that does so is located"
     return KinkVerdict(verdict=INCONCLUSIVE, conventions=kinked, reason=reason)
 
 
@@ -94,25 +94,27 @@ def without_differences(case: LeafCase, kinked: np.ndarray) -> LeafCase:
     return replace(case, autodiff=np.where(mask, case.manual, case.autodiff))
 
 
-def _of_entries(case: LeafCase, found: Findings, kinked: np.ndarray) -> KinkVerdict:
+def _of_entries(case: LeafCase, measured: Findings, kinked: np.ndarray) -> KinkVerdict:
     """Return the verdict of entries measured one by one, and mark in `kinked` those at a kink."""
-    lines: Any = found.lines
-    kinked[lines.index[found.state == KINK]] = True
-    if found.verdict == INCONCLUSIVE:
+    lines: Any = measured.lines
+    kinked[lines.index[measured.state == KINK]] = True
+    if measured.verdict == INCONCLUSIVE:
         reason = "the noise of f hides its slopes at a kink"
-        return KinkVerdict(verdict=INCONCLUSIVE, conventions=kinked, entries=found, reason=reason)
-    wrong = np.flatnonzero((found.state == FAIL) & (found.jump != 0))
+        return KinkVerdict(
+            verdict=INCONCLUSIVE, conventions=kinked, entries=measured, reason=reason
+        )
+    wrong = np.flatnonzero((measured.state == FAIL) & (measured.jump != 0))
     reason = None
     if wrong.size:
-        excess = (abs(found.manual - found.numeric) - abs(found.jump) / 2) / lines.norms()
+        excess = (abs(measured.manual - measured.numeric) - abs(measured.jump) / 2) / lines.norms()
         at = wrong[np.argmax(excess[wrong])]
         got, middle, jump = (
-            x[at] / lines.lengths[at] for x in (found.manual, found.numeric, found.jump)
+            x[at] / lines.lengths[at] for x in (measured.manual, measured.numeric, measured.jump)
         )
         low, high = middle - abs(jump) / 2, middle + abs(jump) / 2
         reason = f"at a kink with one-sided slopes {low:.6g} and {high:.6g}, {got:.6g} lies outside"
-    verdict = worst_of(KINK, found.verdict)
-    return KinkVerdict(verdict=verdict, conventions=kinked, entries=found, reason=reason)
+    verdict = worst_of(KINK, measured.verdict)
+    return KinkVerdict(verdict=verdict, conventions=kinked, entries=measured, reason=reason)
 
 
 def _measure_entries(case: LeafCase, index: np.ndarray, options: CheckOptions) -> Findings:
@@ -144,8 +146,8 @@ def _judge_others(case: LeafCase, kinked: np.ndarray, options: CheckOptions) -> 
 def _suspects(case: LeafCase, findings: Findings) -> np.ndarray:
     """Return the entries that kink along the line with the largest jump, or that fail most.
 
-    The line is halved again and again, and every part along which f still kinks is kept: a kink of
-    one entry shows in each part that holds the entry.
+    The line is halved again and again, without the parts along which f does not kink: a kink of one
+    entry shows in each part that holds the entry.
     """
     assert isinstance(findings.lines, Directions)
     if not np.any(findings.jump):

@@ -55,8 +55,8 @@ def _bisect(case: LeafCase, findings: Findings) -> np.ndarray:
         halves = np.zeros((2, row.size))
         halves[0, start:middle], halves[1, middle:stop] = row[start:middle], row[middle:stop]
         lines = Directions(program, case.number, halves).on_grid(ladder)
-        found = measure(lines, centre, findings.noise, ladder)
-        error = abs(lines.project(case.manual) - found.value)
+        measured = measure(lines, centre, findings.noise, ladder)
+        error = abs(lines.project(case.manual) - measured.value)
         start, stop = (start, middle) if error[0] >= error[1] else (middle, stop)
     return np.arange(start, stop)
 
@@ -124,10 +124,10 @@ def kink_lines(case: LeafCase, findings: Findings) -> tuple[tuple[str, ...], str
         here = problem.arguments.rebuild(program.variables)
         with case.subject.scope():
             try:
-                found = sites_near(function, here, *points)
+                near = sites_near(function, here, *points)
             except Exception as error:  # a program that can be read, but not run
                 return (), f"the program, which raised {error_text(error, 200)}"
-        names |= dict.fromkeys(str(site) for site in found)
+        names |= dict.fromkeys(str(site) for site in near)
         if len(names) >= 3:
             break
     hidden = [str(site) if site.line else site.primitive for site in function.unread]

@@ -128,24 +128,24 @@ def _look_closer(
     """
     apart = mixed or part
     lines = _lines(case, entries, apart)
-    found = _at_own_length(lines, case.manual, findings.noise)
-    wrong = found is not None and bool(np.any(found.state == FAIL))
+    measured = _at_own_length(lines, case.manual, findings.noise)
+    wrong = measured is not None and bool(np.any(measured.state == FAIL))
     if wrong and _constant(lines, findings.noise):
         # Far out rounding leaves nothing of the point, and the slope is an artefact of that.
-        found, wrong = None, False
-    right = found is not None and not wrong
+        measured, wrong = None, False
+    right = measured is not None and not wrong
     if right and not apart:
-        return Resolution(findings=found)
+        return Resolution(findings=measured)
     opinion = second_opinion(case.subject, case.number)
     if opinion is None:
         if wrong or (right and not mixed):
-            return Resolution(verdict=FAIL if wrong else PASS, findings=found)
+            return Resolution(verdict=FAIL if wrong else PASS, findings=measured)
         return _without_opinion(case, findings, lines)
     off, lost = _compare(case, opinion, entries, apart)
     if wrong:
         if off.size + lost.size == 0:
-            return Resolution(verdict=INCONCLUSIVE, reason=_CONTRADICTED, findings=found)
-        return Resolution(verdict=FAIL, findings=found)
+            return Resolution(verdict=INCONCLUSIVE, reason=_CONTRADICTED, findings=measured)
+        return Resolution(verdict=FAIL, findings=measured)
     if off.size:
         return _against(FAIL, _OUTVOTED, case, opinion, off)
     if lost.size:
@@ -238,18 +238,18 @@ def _at_own_length(lines: Directions, gradient: np.ndarray, noise: float) -> Fin
     factor = 1.0
     while factor * start <= farthest:
         longer = replace(lines, rows=lines.rows * factor)
-        found = settle(longer, gradient, noise, retry=False)
-        good = (found.state == PASS) | (found.state == FAIL)
-        good &= (found.jump == 0) & (found.bound <= share * abs(found.numeric))
+        measured = settle(longer, gradient, noise, retry=False)
+        good = (measured.state == PASS) | (measured.state == FAIL)
+        good &= (measured.jump == 0) & (measured.bound <= share * abs(measured.numeric))
         for before, other in finer:
-            gap = abs(found.numeric / factor - other.numeric / before)
-            near = gap <= found.bound / factor + other.bound / before
+            gap = abs(measured.numeric / factor - other.numeric / before)
+            near = gap <= measured.bound / factor + other.bound / before
             good &= near | (other.state == INCONCLUSIVE) | (other.jump != 0)
-        finer.append((factor, found))
+        finer.append((factor, measured))
         if good.any():
-            sharp = float(np.min(found.bound[good] / abs(found.numeric[good])))
+            sharp = float(np.min(measured.bound[good] / abs(measured.numeric[good])))
             if best is None or (int(good.sum()), -sharp) > best[0]:
-                best = (int(good.sum()), -sharp), select_lines(found, np.flatnonzero(good))
+                best = (int(good.sum()), -sharp), select_lines(measured, np.flatnonzero(good))
         factor *= 2.0**_OCTAVES
     return None if best is None else best[1]
 

@@ -66,7 +66,7 @@ class Findings:
         return difference / numeric, bound / numeric, None
 
     def vanishes(self, derivatives: np.ndarray) -> bool:
-        """Whether derivatives along the lines are zero as far as the noise of f tells."""
+        """Whether derivatives along the lines are zero within the noise of f."""
         good = np.isfinite(self.numeric)
         zero = max(_ZERO_SLOPE, 1e3 * self.lines.program.roundoff) * self.magnitude
         allowed = np.fmin(self.bound, zero)
@@ -177,24 +177,24 @@ def settle(
     return first
 
 
-def _excuse_saturation(found: Findings, gradient: np.ndarray, centre: float) -> None:
+def _excuse_saturation(findings: Findings, gradient: np.ndarray, centre: float) -> None:
     """Pass lines along which f stays the same to its last bit, and the gradient is below that bit.
 
     The last bit is measured where f is largest: a saturated loss of 0 is a difference of large
     numbers.
     """
-    still = abs(found.numeric) <= 1e-12 * abs(found.manual)
-    stuck = np.flatnonzero((found.state == FAIL) & still & (found.jump == 0))
+    still = abs(findings.numeric) <= 1e-12 * abs(findings.manual)
+    stuck = np.flatnonzero((findings.state == FAIL) & still & (findings.jump == 0))
     if not stuck.size:
         return
-    far = _judge(found.lines.take(stuck), gradient, centre, found.noise, COARSER)
-    quantum = 2 * found.lines.program.roundoff * far.magnitude
-    bound = found.bound[stuck] + quantum / LADDER.first
-    found.bound[stuck] = bound
-    excused = abs(found.manual[stuck]) <= bound
-    found.state[stuck[excused]] = PASS
+    far = _judge(findings.lines.take(stuck), gradient, centre, findings.noise, COARSER)
+    quantum = 2 * findings.lines.program.roundoff * far.magnitude
+    bound = findings.bound[stuck] + quantum / LADDER.first
+    findings.bound[stuck] = bound
+    excused = abs(findings.manual[stuck]) <= bound
+    findings.state[stuck[excused]] = PASS
     if excused.any():
-        found.noise = max(found.noise, quantum)
+        findings.noise = max(findings.noise, quantum)
 
 
 def _from_step(ladder: Ladder, first: float) -> Ladder:
@@ -202,11 +202,11 @@ def _from_step(ladder: Ladder, first: float) -> Ladder:
     return ladder._replace(first=first)
 
 
-def select_lines(found: Findings, which: np.ndarray) -> Findings:
+def select_lines(findings: Findings, which: np.ndarray) -> Findings:
     """Return the findings on some of the lines."""
     names = ("manual", "numeric", "bound", "jump", "state")
-    parts = {name: getattr(found, name)[which] for name in names}
-    return replace(found, lines=found.lines.take(which), **parts)
+    parts = {name: getattr(findings, name)[which] for name in names}
+    return replace(findings, lines=findings.lines.take(which), **parts)
 
 
 def _reconsider(first: Findings, where: np.ndarray, second: Findings) -> None:

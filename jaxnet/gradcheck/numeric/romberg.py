@@ -3,7 +3,7 @@
 phi'(0) from T_k0 = (phi(h_k) − phi(−h_k)) / 2h_k, T_kj = (16^j·T_k,j−1 − T_k−1,j−1) / (16^j − 1)
 with h_k = h_0·4^−k; the entry of the table with the least error estimate wins (Ridders 1982). The
 noise of phi is measured from differences of neighbouring values (Moré and Wild 2011). One fixed
-step was rejected: no step suits both curvature and noise, and none tells its own error.
+step was rejected: no step suits both curvature and noise, and no step shows its own error.
 """
 
 from collections.abc import Callable

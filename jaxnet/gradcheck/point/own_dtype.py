@@ -12,7 +12,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.function.gradients import manual_gradient
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
 from jaxnet.gradcheck.function.second_opinion import second_opinion
-from jaxnet.gradcheck.function.subject import Subject, caller
+from jaxnet.gradcheck.function.subject import Subject, caller, pull_back
 from jaxnet.gradcheck.function.user_errors import user_errors
 from jaxnet.gradcheck.jaxpr.trace import trace, try_to_trace, walk
 from jaxnet.gradcheck.numeric.norms import rms
@@ -224,11 +224,8 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
         weights = [np.asarray(c, np.float32) for c in subject.program.cotangent]
 
         def differentiate(variables, constants, weights):
-            outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-            cotangent = [
-                jnp.asarray(w).astype(o.dtype) for w, o in zip(weights, outputs, strict=True)
-            ]
-            return [*pull(cotangent)[0], *outputs], None
+            gradients, outputs = pull_back(lambda v: call(v, constants)[0], variables, weights)
+            return [*gradients, *outputs], None
 
         def evaluate(variables, constants, weights):
             return call(variables, constants)

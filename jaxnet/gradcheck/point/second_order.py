@@ -9,7 +9,7 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.function.gradients import autodiff
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Problem, Subject, caller, prepare
+from jaxnet.gradcheck.function.subject import Problem, Subject, caller, prepare, pull_back
 from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.point.check_point import check_point
 from jaxnet.gradcheck.report import ExactCheck, GradientReport, with_verdict
@@ -30,9 +30,7 @@ def check_second_order(subject: Subject, options: CheckOptions) -> GradientRepor
         flat = jax.tree.leaves(args, is_leaf=lambda x: x is None)
         variables = [jnp.asarray(flat[leaf.position]) for leaf in problem.arguments.leaves]
         constants = [flat[position] for position in problem.arguments.constants]
-        outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-        cotangent = [jnp.asarray(w).astype(o.dtype) for w, o in zip(weights, outputs, strict=True)]
-        return pull(cotangent)[0]
+        return pull_back(lambda v: call(v, constants)[0], variables, weights)[0]
 
     inner = Problem(
         f=gradient, arguments=problem.arguments, memory=problem.memory, seed=problem.seed + 1
