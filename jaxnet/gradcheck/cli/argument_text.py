@@ -46,6 +46,7 @@ def build_arguments(
     rng = np.random.default_rng([seed, 8])
     positional, named = [], {}
     parameters = _parameters(function)
+    # Spaces inside brackets and around = < , do not separate items.
     for item in re.sub(r"\s*([,<=])\s*|(?<=\[)\s+|\s+(?=\])", r"\1", spec).split():
         match = _ITEM.fullmatch(item)
         if match is None:

@@ -39,6 +39,7 @@ def _manual_gradient(subject: Subject, scoped: bool) -> MatchedGradient:
             with user_errors("f", "before backward= runs"):
                 result = problem.f(*args)
             structure, floats, shapes = subject.out
+            # Integer outputs have cotangents of dtype float0, as in jax.vjp.
             leaves: list[Any] = [np.zeros(s, jax.dtypes.float0) for s, _ in shapes]
             for i, weight in zip(floats, cotangent, strict=True):
                 leaves[i] = jnp.asarray(weight)

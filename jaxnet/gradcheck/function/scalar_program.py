@@ -47,6 +47,7 @@ class Program:
         self.values: list[np.ndarray] = []
         self.coarsest_roundoff = max(self.roundoff, *roundoffs_in(traced))
         self._joint = sum(self.sizes) <= _MAX_JOINT_ENTRIES
+        # Chunks are powers of two, so that few sizes are compiled.
         each = bytes_per_evaluation(traced) + 8 * max(sum(self.sizes), 1)
         self.chunk = 1 << int(np.clip(min(_CACHE_BYTES, memory) // each, 1, 256)).bit_length() - 1
 
@@ -114,6 +115,7 @@ class Program:
     def _evaluate(self, kind, leaf, directions, index, steps) -> np.ndarray:
         count = len(steps)
         self.evaluations += count
+        # Fixed shapes: the number of points must not compile anew.
         padded_index = np.zeros(MAX_POINTS, np.int32)
         padded_steps = np.zeros(MAX_POINTS, self.dtype)
         padded_index[:count], padded_steps[:count] = index, steps

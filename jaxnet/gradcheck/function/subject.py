@@ -98,6 +98,7 @@ def _scope(dtype: Any, standard: bool):
     stack = contextlib.ExitStack()
     if np.dtype(dtype) == np.float64:
         stack.enter_context(jax.enable_x64(True))
+    # TF32 products on a GPU would be the noise that hides a derivative.
     stack.enter_context(jax.default_matmul_precision("highest"))
     if standard:
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
@@ -119,6 +120,7 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
     except Float32Only as error:
         why = str(error)
     except Exception as error:
+        # JAX exports no name for this error, which strict promotion raises.
         if type(error).__name__ == "TypePromotionError":
             with contextlib.suppress(Float32Only):
                 subject = _prepare(problem, np.float64, True)
@@ -130,6 +132,7 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
         else:
             text = error_text(error)
             why = f"f raises in float64 ({text})"
+            # A function that raises on its own arguments, too, is the user's error.
             try:
                 problem.f(*problem.arguments.rebuild([x.value for x in problem.arguments.leaves]))
             except Exception as own:

@@ -68,6 +68,7 @@ def _compile(traced: TracedProgram):
             ]
             return exact, moves
 
+        # `map` keeps one sample in memory at a time, and compiles the program once.
         seeds = jnp.arange(1, SAMPLES + 1, dtype=jnp.uint32)
         exact, moves = jax.lax.map(sample, seeds)
         return [e[0] for e in exact], [m.max(axis=0) for m in moves]

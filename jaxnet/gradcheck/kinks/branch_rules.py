@@ -176,6 +176,7 @@ def _window_extreme(params, operands, results):
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), padding)
     inside = lax.pad(inside, jnp.array(False), padding)
+    # The patches of all windows at once would take as much memory as the window is large.
     codes, winners = jnp.zeros(y.shape, jnp.uint32), jnp.zeros(y.shape, jnp.int32)
     for position, offset in enumerate(itertools.product(*map(range, window))):
         start = [o * d for o, d in zip(offset, params["window_dilation"], strict=True)]

@@ -59,9 +59,10 @@ def signature_function(f: Callable[..., Any], *args: Any) -> SignatureFunction:
 
     The program of f is read at the shapes and dtypes of args. Every float comparison, max, min,
     abs, sign, where, reduce_max, argmax, sort, rounding ... that depends on a float argument and
-    reaches a float result is a site. Call `codes` under the same `jax.enable_x64` as this. Arguments other
-    than arrays and floats (integers, strings, None) are constants of the program: `codes(*other)`
-    uses the values given here. A program that cannot be read has no sites and is `unread`.
+    reaches a float result is a site. Call `codes` under the same `jax.enable_x64` as this.
+    Arguments other than arrays and floats (integers, strings, None) are constants of the program:
+    `codes(*other)` uses the values given here. A program that cannot be read has no sites and is
+    `unread`.
 
     >>> codes, sites, unread = signature_function(jax.nn.relu, jnp.ones(3))
     >>> [site.primitive for site in sites], unread

@@ -69,6 +69,7 @@ def examine(
     if case.autodiff is not None and not np.isfinite(case.autodiff).all():
         notes.append(f"autodiff of f gives NaN or infinity in {leaf.path}: not compared")
         case.autodiff = None
+    # First opinion: autodiff, or the reference where one is given.
     ratio = None if case.autodiff is None else relative(case.manual, case.autodiff)
     base["versus_autodiff"] = ratio
     findings, parts = _measure(case, options)
@@ -78,6 +79,8 @@ def examine(
     kinked = findings.jump != 0
     kinks: tuple[str, ...] = ()
     located, reason = None, None
+    # At a kink no derivative exists, and any slope between the one-sided ones is allowed. But an
+    # error must not hide behind the kink, so the leaf is judged at a point nearby, too.
     if kinked.any() and verdict in (FAIL, KINK, PASS):
         kinks, unread = kink_lines(case, findings)
         if unread:
@@ -101,6 +104,7 @@ def examine(
         if case.differences()[at_kink.conventions].any():
             notes.append(f"{leaf.path}: manual and autodiff differ by convention at a kink")
         case = without_differences(case, at_kink.conventions)
+    # Lines may miss a small error that autodiff shows: it decides which entries to measure.
     if verdict in (PASS, KINK):
         verdict, located, more = _arbitrate(case, findings, options, verdict)
         notes += more
@@ -111,6 +115,8 @@ def examine(
         verdict, reason = INCONCLUSIVE, excuse
     resolved = Resolution()
     undecided = verdict == INCONCLUSIVE and reason is None
+    # Verdicts so far may rest on noise: a zero is proved otherwise, and an unresolved slope is
+    # measured at other lengths.
     if undecided and (zero := judge_zero(case, findings)):
         resolved, verdict, reason = zero, zero.verdict, zero.reason
         if zero.zero:
@@ -225,6 +231,7 @@ def _arbitrate(
     )
     if measured.verdict == FAIL:
         return FAIL, measured, []
+    # The numeric derivative sides with the gradient under test, against autodiff.
     refuted = abs(measured.lines.project(case.autodiff) - measured.numeric) > measured.bound
     refuted &= (measured.state == PASS) & (measured.jump == 0)
     path = case.leaf.path
@@ -256,6 +263,7 @@ def _excuse(case: LeafCase, findings: Findings) -> str | None:
             second, name = opinion.gradient.reshape(case.manual.shape), "autodiff without its rules"
         if second is not None and relative(case.manual, second) <= 8 * program.coarsest_roundoff:
             return f"{case.coarse}; {tested} agrees with {name} to that"
+    # Rounding of the point itself moves an ill-conditioned gradient by more than any bound.
     changes = sensitivity(case.subject, case.number, case.manual)
     gap = abs(findings.manual - findings.numeric)[findings.state == FAIL]
     allowed = (findings.bound + 8 * findings.lines.weigh(changes))[findings.state == FAIL]

@@ -106,6 +106,7 @@ def _of_entries(case: LeafCase, measured: Findings, kinked: np.ndarray) -> KinkV
     wrong = np.flatnonzero((measured.state == FAIL) & (measured.jump != 0))
     reason = None
     if wrong.size:
+        # The entry farthest beyond its slopes is the one to show.
         excess = (abs(measured.manual - measured.numeric) - abs(measured.jump) / 2) / lines.norms()
         at = wrong[np.argmax(excess[wrong])]
         got, middle, jump = (
@@ -133,6 +134,7 @@ def _judge_others(case: LeafCase, kinked: np.ndarray, options: CheckOptions) -> 
     program, leaf = case.subject.program, case.number
     rng = np.random.default_rng([options.seed, leaf, 3])
     still = np.where(kinked, 0.0, case.manual.ravel()).reshape(case.manual.shape)
+    # Along the gradient and its difference from autodiff, without the entries at a kink.
     difference = case.differences().reshape(case.manual.shape)
     lines = join(
         random_directions(program, leaf, rng, max(options.directions, 2)),

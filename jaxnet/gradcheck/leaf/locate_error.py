@@ -74,6 +74,7 @@ def worst_entry(case: LeafCase, located: Findings | None) -> tuple[Entry | None,
     lines: Any = located.lines
     lengths = abs(lines.lengths)
     error = abs(located.manual - located.numeric) / lengths
+    # Entries that fail come first, however small their error.
     rank = np.where(located.state == FAIL, error, 1e-9 * error)
     at = int(np.nanargmax(np.where(np.isfinite(rank), rank, -1)))
     flat = int(lines.index[at])
@@ -115,7 +116,7 @@ def kink_lines(case: LeafCase, findings: Findings) -> tuple[tuple[str, ...], str
         for sign in (1, -1):
             leaves = [np.array(v) for v in program.variables]
             flat = leaves[case.number].reshape(-1)
-            step = sign * 2.0**-20
+            step = sign * 2.0**-20  # small: no other kink may lie between the two points
             if isinstance(lines, Directions):
                 flat += (step * lines.rows[row]).astype(flat.dtype)
             else:

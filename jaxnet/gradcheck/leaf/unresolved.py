@@ -241,12 +241,14 @@ def _at_own_length(lines: Directions, gradient: np.ndarray, noise: float) -> Fin
         measured = settle(longer, gradient, noise, retry=False)
         good = (measured.state == PASS) | (measured.state == FAIL)
         good &= (measured.jump == 0) & (measured.bound <= share * abs(measured.numeric))
+        # A slope counts only if it agrees with every shorter length that shows one.
         for before, other in finer:
             gap = abs(measured.numeric / factor - other.numeric / before)
             near = gap <= measured.bound / factor + other.bound / before
             good &= near | (other.state == INCONCLUSIVE) | (other.jump != 0)
         finer.append((factor, measured))
         if good.any():
+            # The length that resolves the most lines wins, then the sharpest.
             sharp = float(np.min(measured.bound[good] / abs(measured.numeric[good])))
             if best is None or (int(good.sum()), -sharp) > best[0]:
                 best = (int(good.sum()), -sharp), select_lines(measured, np.flatnonzero(good))
@@ -293,6 +295,7 @@ def _lines(case: LeafCase, entries: np.ndarray, apart: bool) -> Directions:
     if apart:
         lengths[entries] = np.where(x[entries] == 0, lengths[entries], abs(x[entries]))
     rng = np.random.default_rng([case.number, 31])
+    # Two random lines, and two along the gradient: one by signs, one by shares.
     rows = [rng.choice([-1.0, 1.0], x.size) * rng.uniform(0.5, 1.5, x.size) for _ in range(2)]
     rows.append(np.where(a < 0, -1.0, 1.0))
     share = abs(a) / np.max(abs(a), initial=1e-300) * lengths / np.max(lengths)

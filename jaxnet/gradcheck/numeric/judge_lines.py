@@ -83,6 +83,7 @@ def probe(
     """
     program = subject.program
     rng = np.random.default_rng([options.seed, leaf])
+    # Two random directions are drawn at least: the noise is measured along two.
     lines = random_directions(program, leaf, rng, max(options.directions, 2))
     noise = measure_noise(lines.take(np.arange(2)), program.centre())
     lines = lines.take(np.arange(options.directions))
@@ -90,6 +91,7 @@ def probe(
     if autodiff is not None and not _differs(manual, autodiff, program.roundoff):
         difference = None
     informed = informed_directions(program, leaf, manual, difference)
+    # A gradient of zero gives no direction; the gradient it should be gives one.
     if not np.any(manual):
         informed = informed_directions(program, leaf, autodiff)
     return settle(join(lines, informed), manual, noise)
@@ -115,6 +117,7 @@ def probe_coordinates(
     lines = coordinates(program, leaf, index, least)
     if not quick:
         return settle(lines, manual, noise)
+    # A short ladder settles most entries; only the doubtful ones get the full one.
     first = settle(lines, manual, noise, QUICK, retry=False)
     again = (first.state != PASS) | first.unresolved | (first.jump != 0)
     if again.any():
@@ -155,10 +158,12 @@ def settle(
         worst = lines.take(bad[:2])
         noise = max(noise, measure_noise(worst, centre))
         _merge(first, bad, _judge(lines.take(bad), gradient, centre, noise, ladder))
+    # A finer ladder steps over kinks and oscillations at a distance, a shifted one over chance.
     for other in others:
         bad = np.flatnonzero((first.state == FAIL) | (first.state == INCONCLUSIVE))
         if bad.size:
             _reconsider(first, bad, _judge(lines.take(bad), gradient, centre, noise, other))
+    # Where the noise leaves a bound too wide to prove anything, larger steps may shrink it.
     noisy = np.flatnonzero(first.unresolved & (first.state == PASS) & (first.jump == 0))
     if noisy.size and not single:
         coarse = _judge(lines.take(noisy), gradient, centre, noise, COARSER)

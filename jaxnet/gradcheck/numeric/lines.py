@@ -136,6 +136,7 @@ def informed_directions(program: Any, leaf: int, *gradients: np.ndarray | None) 
         if gradient is None or not np.any(gradient) or not np.isfinite(gradient).all():
             continue
         flat = gradient.ravel() / np.max(abs(gradient))
+        # The signs weigh all entries alike, the gradient itself favours the largest ones.
         rows.append((np.sign(flat) / np.sqrt(np.count_nonzero(flat)))[None])
         rows.append((flat / np.sqrt(np.sum(flat**2)))[None])
     return Directions(program, leaf, np.concatenate(rows) * scale(point))
@@ -165,6 +166,7 @@ def measure_noise(lines: Lines, centre: float) -> float:
     program = lines.program
     size = lines.rows.shape[1] if isinstance(lines, Directions) else 1
     floor = program.roundoff * abs(centre)
+    # Values cannot be more exact than the rounding of the result itself.
     levels = [floor]
     for roundoff in {program.roundoff, program.coarsest_roundoff}:
         if roundoff > 2.0**-20 and program.roundoff < 2.0**-20:

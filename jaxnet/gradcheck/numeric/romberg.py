@@ -73,6 +73,7 @@ def _from_values(right, left, centre, noise, roundoff, ladder) -> Derivative:
     h = ladder.steps
     finite_right, finite_left = np.isfinite(right), np.isfinite(left)
     both = finite_right & finite_left
+    # Noise grows as the step shrinks: each difference of two values is divided by it.
     size = np.fmax(np.where(both, np.fmax(abs(right), abs(left)), np.nan), abs(centre))
     magnitude = np.fmax(np.nanmax(np.where(both, size, abs(centre)), axis=1), abs(centre))
     rung_noise = 1.5 * np.fmax(np.broadcast_to(noise, len(right))[:, None], roundoff * size) / h
@@ -171,6 +172,7 @@ def _jump(bend, noise, ratio) -> np.ndarray:
     """
     limit = (ratio * bend[:, 1:] - bend[:, :-1]) / (ratio - 1)
     limit_noise = (ratio * 3 * noise[:, 1:] + 3 * noise[:, :-1]) / (ratio - 1)
+    # One extrapolation step removes the curvature, which is the first term of s(h).
     settled = abs(limit[:, 1:] - limit[:, :-1])
     error = settled + abs(limit[:, 1:] - bend[:, 2:]) + limit_noise[:, 1:]
     error = np.where(np.isfinite(error), error, np.inf)

@@ -156,6 +156,7 @@ def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) ->
         return [ExactCheck(name, "n/a") for name in names]
     own = program.cotangent
     rng = np.random.default_rng([problem.seed, 11])
+    # L(2c − 3d) = 2·L(c) − 3·L(d) for a second random cotangent d.
     other = [rng.normal(size=np.shape(c)).astype(c.dtype) for c in own]
     mixed = [(2 * np.asarray(c) - 3 * o).astype(c.dtype) for c, o in zip(own, other, strict=True)]
     try:
@@ -207,6 +208,12 @@ def _gradient(subject: Subject) -> list[Any]:
     return manual_gradient(subject).entries if subject.has_manual else autodiff(subject)[0]
 
 
+def gap_of_sums(left: list[Any], right: list[Any]) -> tuple[float, float]:
+    """Return the difference of two sums over arrays, and the size of their terms."""
+    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
+    return abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right)), size
+
+
 def dot_test(subject: Subject, ad: list[np.ndarray] | None, noise: float) -> ExactCheck:
     """Check <J v, w> = <v, Jᵀ w>, where JAX has both modes."""
     name, program = "dot test", subject.program
@@ -232,8 +239,7 @@ def dot_test(subject: Subject, ad: list[np.ndarray] | None, noise: float) -> Exa
     pairs = list(zip(program.cotangent, out, strict=True))
     left = [np.asarray(c, np.float64) * np.asarray(o, np.float64) for c, o in pairs]
     right = [t * g.reshape(t.shape) for t, g in zip(tangents, ad, strict=True)]
-    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
-    gap = abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right))
+    gap, size = gap_of_sums(left, right)
     if not np.isfinite(size):
         return ExactCheck(name, "n/a", "not finite")
     bad = gap > 1e5 * program.coarsest_roundoff * size + 1e3 * noise

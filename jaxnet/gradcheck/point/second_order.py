@@ -12,6 +12,7 @@ from jaxnet.gradcheck.function.scalar_program import LoopProgram
 from jaxnet.gradcheck.function.subject import Problem, Subject, caller, prepare, pull_back
 from jaxnet.gradcheck.options import CheckOptions
 from jaxnet.gradcheck.point.check_point import check_point
+from jaxnet.gradcheck.point.exact_checks import gap_of_sums
 from jaxnet.gradcheck.report import ExactCheck, GradientReport, with_verdict
 
 
@@ -66,7 +67,6 @@ def _symmetry(second: Subject) -> ExactCheck:
         program.cotangent = own
     left = [np.asarray(a, np.float64) * b.reshape(a.shape) for a, b in zip(u, hw, strict=True)]
     right = [np.asarray(a, np.float64) * b.reshape(a.shape) for a, b in zip(w, hu, strict=True)]
-    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
-    gap = abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right))
+    gap, size = gap_of_sums(left, right)
     bad = gap > 1e5 * program.coarsest_roundoff * size
     return ExactCheck("symmetric", "failed" if bad else "ok", f"off by {gap:.0e}" if bad else "")
