@@ -178,7 +178,7 @@ class _Pair:
             lost = abs(self.rival[0].reshape(got.shape) - self.rival[1].reshape(got.shape))
             lost = np.where(np.isfinite(lost), lost, 0.0)
             allowed = allowed + np.fmin(4 * (rms(lost) + lost), 0.1 * (want + size))
-        return allowed
+        return np.asarray(allowed)
 
 
 def _judge(leaf: LeafReport, pair: _Pair, accuse: bool) -> tuple[LeafReport, list[str]]:
