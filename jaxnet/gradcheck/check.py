@@ -1,4 +1,4 @@
-"""Check a gradient: the entry points."""
+"""The entry points: check a gradient, and assert that one is right."""
 
 import contextlib
 import time
@@ -21,17 +21,17 @@ from jaxnet.gradcheck.input_checks import (
     is_named,
 )
 from jaxnet.gradcheck.options import CheckOptions
-from jaxnet.gradcheck.point.check_point import run
+from jaxnet.gradcheck.point.check_point import check_point
 from jaxnet.gradcheck.point.second_order import check_second_order
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, GradientReport, worst_of
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Leave it to the report to tell of NaN and infinities: no warning, no debugging flag of JAX.
+def _without_debug_flags() -> Iterator[None]:
+    """Lift warnings and debugging flags of JAX: the report itself names NaN and infinities.
 
-    Values are read from the device and traced functions are run, so flags that forbid either are
-    lifted, too.
+    The check reads values from the device and runs traced functions, so flags that forbid either
+    are lifted, too.
     """
     with (
         np.errstate(all="ignore"),
@@ -44,7 +44,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 @checked
-@_undisturbed()
+@_without_debug_flags()
 def check_grads(
     f: Callable,
     args: Any,
@@ -74,16 +74,17 @@ def check_grads(
     (out, cache), or else JAX's own gradient of f with its custom rules. `reference` is a plain
     function of the same values; its autodiff is the second opinion on a custom rule.
 
-    Every floating-point leaf of the tuple `args` is differentiated, or those of `argnums`;
-    integers, booleans, keys, None and strings are constants. Outputs that are no scalars are
+    Every floating-point leaf of the tuple `args` is differentiated, or of the arguments `argnums`
+    only; integers, booleans, keys, None and strings are constants. Outputs that are no scalars are
     weighted by `cotangent`, random by default. The check runs in float64 whatever JAX's setting
-    is, and the gradient in the arguments' own dtype is compared with that.
+    is, and compares the gradient in the arguments' own dtype with the float64 one.
 
-    `mode` is "directional" (cost independent of the number of parameters), "sampled" (and some
-    entries of each leaf) or "full" (every entry). `order=2` checks second derivatives too.
-    Gradients of the leaves named in `live` must not be zero. `expected="surrogate"` declares a
-    gradient that is not the derivative (straight-through): it is compared with autodiff only.
-    `jitter` repeats the check at a point nearby, away from zeros and ones.
+    `mode` is "directional" (its cost does not grow with the number of parameters), "sampled" (it
+    measures some entries of each leaf, too) or "full" (every entry). `order=2` checks second
+    derivatives, too. Gradients of the leaves named in `live` must not be zero.
+    `expected="surrogate"` declares a gradient that is no derivative on purpose (straight-through),
+    which is compared with autodiff only. `jitter` repeats the check at a point nearby, away from
+    zeros and ones.
 
     >>> import jax.numpy as jnp
     >>> report = check_grads(lambda x: jnp.sum(x**2), (jnp.arange(3.0),), grad=lambda x: x)
@@ -116,11 +117,11 @@ def check_grads(
     )
     subject = prepare(problem, float32_only)
     demand_budget(subject, options, max_evaluations)
-    report = run(subject, options)
-    report = _alive(report, live)
+    report = check_point(subject, options)
+    report = _fail_dead_leaves(report, live)
     if jitter and report.verdict != INCONCLUSIVE:
-        moved = subject.moved(np.random.default_rng([seed, 99]), 0.1)
-        other = run(moved, options)
+        moved = subject.nearby(np.random.default_rng([seed, 99]), 0.1)
+        other = check_point(moved, options)
         verdict = worst_of(report.verdict, other.verdict)
         report = replace(report, jittered=other, verdict=verdict)
     if order == 2:
@@ -139,13 +140,14 @@ def check_grads(
 def assert_grads(f: Callable, args: Any, **settings: Any) -> GradientReport:
     """Raise AssertionError unless `check_grads` gives PASS or KINK.
 
-    Its first line names a leaf and the cause, the report follows; pytest shows the test's own line.
+    The first line of the error names a leaf and the cause, and the report follows. In pytest it
+    points to the line of the test.
 
     >>> import jax.numpy as jnp
     >>> assert_grads(jnp.tanh, (jnp.array([0.3, -2.0]),)).verdict
     'PASS'
     """
-    __tracebackhide__ = True  # pytest leaves this frame out
+    __tracebackhide__ = True  # pytest then hides this frame
     try:
         report = check_grads(f, args, **settings)
     except JaxnetError as error:
@@ -155,7 +157,8 @@ def assert_grads(f: Callable, args: Any, **settings: Any) -> GradientReport:
     return report
 
 
-def _alive(report: GradientReport, live: Collection[str]) -> GradientReport:
+def _fail_dead_leaves(report: GradientReport, live: Collection[str]) -> GradientReport:
+    """Fail leaves with a zero gradient that are declared live."""
     leaves = []
     for leaf in report.leaves:
         if leaf.norm == 0 and any(is_named(wish, leaf.path) for wish in live):

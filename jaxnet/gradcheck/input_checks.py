@@ -1,4 +1,4 @@
-"""What is refused before anything runs, with the change to make."""
+"""Inputs that are refused before anything runs, each with the change to make."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -30,17 +30,17 @@ def demand_weights(cotangent) -> None:
         numeric = isinstance(number, int | float) or hasattr(number, "dtype")
         if not numeric or not _is_small(number):
             raise ConfigurationError(
-                f"cotangent: expected finite weights of the outputs below {_MOST:g}, got "
+                f"cotangent: expected finite weights of the outputs below {_MAX_WEIGHT:g}, got "
                 f"{shown(leaf)}"
             )
 
 
-_MOST = 1e100  # of a weight: its square is added up
+_MAX_WEIGHT = 1e100  # squares of weights are summed, which must not overflow
 
 
 def _is_small(weights) -> bool:
     try:
-        return bool((np.abs(np.asarray(weights, np.float64)) < _MOST).all())
+        return bool((np.abs(np.asarray(weights, np.float64)) < _MAX_WEIGHT).all())
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -55,7 +55,7 @@ def demand_live(live: Collection[str], paths: list[str]) -> None:
 
 
 def demand_budget(subject: Subject, options: CheckOptions, most: int) -> None:
-    """Refuse what would take for ever, and say how long that is."""
+    """Refuse checks that would take for ever, and say how long."""
     program = subject.program
     per_leaf = {"directional": options.directions + 4, "sampled": options.directions + 36}
     lines = sum(
@@ -80,7 +80,7 @@ def demand_budget(subject: Subject, options: CheckOptions, most: int) -> None:
 
 
 def is_named(wish: str, path: str) -> bool:
-    """Whether a wish names a leaf: by its whole path, its beginning or its end."""
+    """Whether a name stands for a leaf: its whole path, or its beginning or end."""
     return path == wish or path.startswith(wish + "/") or path.endswith("/" + wish)
 
 

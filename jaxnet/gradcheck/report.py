@@ -1,44 +1,57 @@
-"""What a check found: a verdict, a line per leaf, the worst entry with its three values."""
+"""The report of a check: a verdict, a line for each leaf, the worst entry by every method."""
 
+import math
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from jaxnet.host.terminal import printable
 from jaxnet.host.texts import to_json
 
 PASS, KINK, INCONCLUSIVE, FAIL = "PASS", "KINK", "INCONCLUSIVE", "FAIL"
-ZERO, BOTH_ZERO = "zero", "both zero"
-# derivatives, of `LeafReport`
-_WIDTH = 100  # columns of the text
+ZERO, BOTH_ZERO = "zero", "both zero"  # how a leaf names derivatives that vanish
+_TEXT_WIDTH = 100  # columns of the text
 _RANK = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
 
 def worst_of(*verdicts: str) -> str:
-    """Return the verdict that decides: FAIL before INCONCLUSIVE before KINK before PASS."""
+    """Return the worst verdict: FAIL, else INCONCLUSIVE, else KINK, else PASS."""
     return max(verdicts, key=_RANK.__getitem__, default=PASS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One entry of a gradient by every method; `bound` is the error bound of `numeric`."""
 
     index: tuple[int, ...]
     manual: float
-    autodiff: float | None
-    numeric: float | None
-    bound: float | None
+    autodiff: float | None = None
+    numeric: float | None = None
+    bound: float | None = None
+
+    @classmethod
+    def at(cls, flat: int, manual: np.ndarray, autodiff: np.ndarray | None, **rest: Any) -> "Entry":
+        """Return the entry at a flat index of the gradients of one leaf."""
+        return cls(
+            index=tuple(int(i) for i in np.unravel_index(flat, manual.shape)),
+            manual=float(manual.ravel()[flat]),
+            autodiff=None if autodiff is None else float(autodiff.ravel()[flat]),
+            **rest,
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeafReport:
-    """One differentiable leaf.
+    """The result for one differentiable leaf.
 
-    `norm` is that of the gradient under test; `versus_autodiff` and `versus_numeric` are relative
-    differences, `bound` the relative error bound of the numeric derivative; `unresolved` counts
-    lines along which the bound exceeds a thousandth of the derivative, of `lines` in all.
-    `autodiff_zero` and `numeric_zero` are "zero" where that derivative is, "both zero" where the
-    gradient under test is too, exactly or as far as rounding tells; the ratio beside says nothing.
+    `norm` is the norm of the gradient under test. `versus_autodiff` and `versus_numeric` are
+    relative differences, `bound` is the relative error bound of the numeric derivative, and
+    `unresolved` counts the lines, out of `lines`, whose bound exceeds a thousandth of the
+    derivative. `autodiff_zero` and `numeric_zero` are "zero" where this derivative vanishes and
+    "both zero" where the gradient under test vanishes, too, exactly or within rounding; the ratio
+    beside them has no meaning then.
     """
 
     path: str
@@ -54,21 +67,21 @@ class LeafReport:
     kinks: tuple[str, ...] = ()
     unresolved: int = 0
     lines: int = 0
-    reason: str | None = None  # of FAIL and INCONCLUSIVE, in a sentence
+    reason: str | None = None  # why the verdict is FAIL or INCONCLUSIVE, in a sentence
     autodiff_zero: str | None = None
     numeric_zero: str | None = None
 
 
 @dataclass(frozen=True)
 class ExactCheck:
-    """A test that needs no finite difference: "ok", "failed" or "n/a", and a detail."""
+    """A test without finite differences: its outcome is "ok", "failed" or "n/a"."""
 
     name: str
     outcome: str
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GradientReport:
     """The result of `check_grads`; true if its verdict is PASS or KINK."""
 
@@ -107,15 +120,16 @@ class GradientReport:
         return f"gradcheck {self.verdict}{where} ({leaves}, seed {self.seed})"
 
     def cause(self) -> str:
-        """Return in one line what keeps this report from PASS: a leaf and why, or a check.
+        """Return in one line why this report is not PASS: a leaf with its reason, or a check.
 
-        Of several leaves it names the first in backward order, whose error the others may inherit.
+        If several leaves are wrong, the line names the first in backward order, whose error the
+        others may inherit.
         """
         bad = [leaf for leaf in self.leaves if leaf.verdict == self.verdict]
         failed = [c for c in self.exact if c.outcome == "failed"]
         if bad:
             leaf = bad[-1]
-            sizes = [leaf.versus_autodiff, leaf.versus_numeric, _of_worst(leaf.worst)]
+            sizes = [leaf.versus_autodiff, leaf.versus_numeric, _relative_error(leaf.worst)]
             size = max((size for size in sizes if size is not None), default=0.0)
             by = f" by {size:.0e}" if size else ""
             what = {FAIL: f"wrong{by}", INCONCLUSIVE: "not proved"}.get(self.verdict, "all right")
@@ -134,8 +148,8 @@ class GradientReport:
         return printable("\n".join(_text(self)))
 
 
-def _of_worst(entry: Entry | None) -> float | None:
-    """Return the relative error of an entry, by the numeric derivative if there is one."""
+def _relative_error(entry: Entry | None) -> float | None:
+    """Return the relative error of an entry, to the numeric derivative if there is one."""
     reference = entry and (entry.autodiff if entry.numeric is None else entry.numeric)
     if entry is None or not reference:
         return None
@@ -154,11 +168,11 @@ def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:.{digits}e}"
 
 
-def _wrapped(line: str) -> list[str]:
+def _wrap(line: str) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.wrap(
         line,
-        _WIDTH,
+        _TEXT_WIDTH,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
@@ -174,18 +188,18 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _text(report: GradientReport) -> list[str]:
-    count = sum(_size(leaf.shape) for leaf in report.leaves)
-    lines_ = sum(leaf.lines for leaf in report.leaves)
+    count = sum(math.prod(leaf.shape) for leaf in report.leaves)
+    line_count = sum(leaf.lines for leaf in report.leaves)
     value = "" if report.value is None else f"   value={report.value:.6g}"
     noise = "" if report.noise is None else f"noise of f {report.noise:.1e}   "
     leaves = _plural(len(report.leaves), "leaf", "leaves")
     text = [
         f"gradcheck {report.verdict}{value}  {report.precision}  {count:,} parameters, {leaves}, "
-        f"{lines_:,} {_LINES[report.mode]}, {report.evaluations:,} evaluations, "
+        f"{line_count:,} {_NAME_OF_LINES[report.mode]}, {report.evaluations:,} evaluations, "
         f"{report.seconds:.1f} s",
         f"  {noise}seed {report.seed}   {report.versions}",
     ]
-    under_test = _COLUMN.get(report.tested, "manual")
+    under_test = _COLUMN_UNDER_TEST.get(report.tested, "manual")
     wide = max([4, *(len(leaf.path) for leaf in report.leaves)])
     tall = max([5, *(len(_shape(leaf.shape)) for leaf in report.leaves)])
     text.append(
@@ -204,13 +218,13 @@ def _text(report: GradientReport) -> list[str]:
             f"{leaf.numeric_zero or _number(leaf.versus_numeric):<10}   "
             f"{_number(leaf.bound):<7}  {leaf.verdict}"
         )
-        fits = len(row) + 3 + len(remark) <= _WIDTH
+        fits = len(row) + 3 + len(remark) <= _TEXT_WIDTH
         text.append(f"{row}   {remark}".rstrip() if fits else row)
-        text += [] if fits else _wrapped(f"    {remark}")
+        text += [] if fits else _wrap(f"    {remark}")
         if leaf.worst is not None and leaf.verdict not in (PASS,):
-            text += _wrapped(f"    worst  {_entry(leaf, under_test)}")
+            text += _wrap(f"    worst  {_entry(leaf, under_test)}")
         if leaf.verdict in (FAIL, INCONCLUSIVE) and leaf.reason and leaf.hint:
-            text += _wrapped(f"    {leaf.reason}")
+            text += _wrap(f"    {leaf.reason}")
     failed = [leaf.path for leaf in report.leaves if leaf.verdict == FAIL]
     if len(failed) > 1:
         text.append(f"  first bad leaf in backward order: {failed[-1]}")
@@ -218,8 +232,8 @@ def _text(report: GradientReport) -> list[str]:
         checks = ", ".join(
             f"{c.name} {c.outcome}{f' ({c.detail})' if c.detail else ''}" for c in report.exact
         )
-        text += _wrapped(f"  exact checks: {checks}")
-    text += [line for note in report.notes for line in _wrapped(f"  note: {note}")]
+        text += _wrap(f"  exact checks: {checks}")
+    text += [line for note in report.notes for line in _wrap(f"  note: {note}")]
     if report.verdict == FAIL:
         text.append(f"  to run it again: the same call with seed={report.seed}")
     for title, other in [("second order", report.second_order), ("moved point", report.jittered)]:
@@ -228,15 +242,15 @@ def _text(report: GradientReport) -> list[str]:
     return text
 
 
-_LINES = {"directional": "directions", "full": "coordinates", "sampled": "lines"}
-_COLUMN = {"the autodiff gradient of f": "autodiff"}
+_NAME_OF_LINES = {"directional": "directions", "full": "coordinates", "sampled": "lines"}
+_COLUMN_UNDER_TEST = {"the autodiff gradient of f": "autodiff"}
 
 
 def _entry(leaf: LeafReport, under_test: str) -> str:
     worst = leaf.worst
     assert worst is not None
-    place = f"{leaf.path}[{', '.join(map(str, worst.index))}]" if worst.index else leaf.path
-    parts = [place, f"{under_test} {worst.manual:.6e}"]
+    name = f"{leaf.path}[{', '.join(map(str, worst.index))}]" if worst.index else leaf.path
+    parts = [name, f"{under_test} {worst.manual:.6e}"]
     if worst.autodiff is not None:
         other = "reference" if under_test == "autodiff" else "autodiff"
         parts.append(f"{other} {worst.autodiff:.6e}")
@@ -246,13 +260,6 @@ def _entry(leaf: LeafReport, under_test: str) -> str:
     if reference and not leaf.numeric_zero:
         parts.append(f"ratio {worst.manual / reference:.4g}")
     return "   ".join(parts)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def with_verdict(report: GradientReport, verdict: str, *notes: str) -> GradientReport:

@@ -100,7 +100,7 @@ SITUATIONS = {
         RNG.permutation(N.ravel()).reshape(N.shape),
         N,
         {},
-        "the same values in other places",
+        "the same values at other positions",
     ),
     "swapped": (
         changed(changed(N, (1, 2), N[7, 8]), (7, 8), N[1, 2]),

@@ -164,13 +164,11 @@ def test_steps_outside_the_domain_are_dropped():
             lambda t: np.log(0.01 + t), 1, float(np.log(0.01)), 0.0, 2.0**-53, LADDER
         )
     assert abs(found.value[0] - 100) <= found.bound[0] < 1e-4
-    assert found.one_sided[0] == 0
 
 
 def test_at_the_edge_of_the_domain_the_derivative_is_one_sided():
     with np.errstate(invalid="ignore"):
         found = differentiate(lambda t: t**2 * np.sqrt(t) + t, 1, 0.0, 0.0, 2.0**-53, LADDER)
-    assert found.one_sided[0] == 1
     assert abs(found.value[0] - 1) <= found.bound[0] < 1e-3
 
 
@@ -183,7 +181,7 @@ def test_an_infinite_slope_is_not_consistent():
 def test_romberg_is_exact_for_polynomials():
     h = LADDER.steps
     table = (3 + 2 * h**2 - 5 * h**4)[None]
-    value, error, _ = romberg(table, np.full((1, 11), 1e-16) / h, 16)
+    value, error = romberg(table, np.full((1, 11), 1e-16) / h, 16)
     assert abs(value[0] - 3) <= error[0] < 1e-12
 
 

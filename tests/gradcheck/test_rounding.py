@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnet.gradcheck.function.arguments import take_apart
-from jaxnet.gradcheck.function.second_opinion import plain_opinion
+from jaxnet.gradcheck.function.second_opinion import second_opinion
 from jaxnet.gradcheck.function.subject import Problem, prepare
 from jaxnet.gradcheck.jaxpr.rounding import rounding_of
 from jaxnet.gradcheck.jaxpr.trace import trace
@@ -20,7 +20,7 @@ def results(f, *args):
 
 
 def opinion(f, *args):
-    return plain_opinion(prepare(Problem(f=f, arguments=take_apart(f, args, None)), False), 0)
+    return second_opinion(prepare(Problem(f=f, arguments=take_apart(f, args, None)), False), 0)
 
 
 @pytest.mark.parametrize("x", [0.3, 8.0, 17.0, 19.0, 40.0])

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck import check_grads
-from jaxnet.gradcheck.function.user_errors import told
+from jaxnet.gradcheck.function.user_errors import error_text
 
 X = np.array([0.3, -1.2, 2.0])
 
@@ -127,7 +127,7 @@ def test_a_gradient_that_raises_later_is_named():
 
 def test_what_a_callback_raised_is_found_in_the_text_of_jax():
     traced = 'INTERNAL: CpuCallback error: Traceback:\n  File "a.py", line 3, in f\n    x = {}[y]\n'
-    assert told(RuntimeError(f"{traced}pkg.errors.OddError: a: b\nc")) == "OddError: a: b c"
-    assert told(RuntimeError(f"{traced}StopIteration")) == "StopIteration: no message"
-    assert told(ValueError("plain")) == "ValueError: plain"
-    assert told(KeyError()) == "KeyError: no message"
+    assert error_text(RuntimeError(f"{traced}pkg.errors.OddError: a: b\nc")) == "OddError: a: b c"
+    assert error_text(RuntimeError(f"{traced}StopIteration")) == "StopIteration: no message"
+    assert error_text(ValueError("plain")) == "ValueError: plain"
+    assert error_text(KeyError()) == "KeyError: no message"

@@ -1,4 +1,4 @@
-"""Rows that prove what layers are put together with."""
+"""Rows that prove the combinators of layers."""
 
 import functools
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ from jaxnet.training.settings import NORMS
 
 
 class _Net(NamedTuple):
-    """The widths of the hidden layers, and what goes with them."""
+    """The widths of the hidden layers, and the settings that go with them."""
 
     hidden: tuple[int, ...]
     activation: str

@@ -1,4 +1,4 @@
-"""A row of the catalogue, and the random arguments of all of them."""
+"""A row of the catalogue, and the random arguments that rows draw."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ DTYPES = ("float64", "float32")
 
 
 class Row(NamedTuple):
-    """One thing to prove: what it is, its options in words, and check(seed) -> GradientReport."""
+    """One thing to prove: its kind, name and options, and check(seed) -> GradientReport."""
 
     kind: str  # layer, loss, composition, network or update rule
     name: str
@@ -27,7 +27,7 @@ def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
 
 
 def constant(rng: np.random.Generator, what: Any, dtype: str) -> Any:
-    """Return positive numbers of a shape, a number in the dtype, or what else it is."""
+    """Return positive numbers for a shape, a float in the dtype, and anything else unchanged."""
     if isinstance(what, tuple):
         return rng.uniform(0.5, 2, what).astype(dtype)
     return np.asarray(what, dtype) if isinstance(what, float) else what
@@ -50,5 +50,5 @@ def trees(layer: Layer, shape: Shape, rng: np.random.Generator, dtype: str) -> t
 
 
 def size_text(shape: Shape) -> str:
-    """Return a shape as it is read aloud."""
+    """Return a shape as text, such as 3×4."""
     return "×".join(map(str, shape))

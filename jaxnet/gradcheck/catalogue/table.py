@@ -1,6 +1,6 @@
-"""The table of everything of jaxnet's own to be proved: layers, losses, nets and update rules.
+"""The table of layers, losses, networks and update rules, and what it lacks.
 
-A row checks one thing at random arguments. Rows that differ in dtype and in numbers only (rates,
+A row checks one thing at random arguments. Rows that differ in dtype and numbers only (rates,
 strengths) trace to one program, so that its compiled code serves them all.
 """
 
@@ -25,7 +25,7 @@ def catalogue() -> list[Row]:
 
 
 def without_row(rows: Sequence[Row]) -> list[str]:
-    """Return what jaxnet has and no row proves; empty for the whole catalogue."""
+    """Return the names in jaxnet that no row proves; none if the rows are the whole catalogue."""
     forward = [name.removesuffix("_forward") for name in layers.__all__ if "_forward" in name]
     needed = [("layer", name) for name in dict.fromkeys([*layers.ACTIVATIONS, *forward])]
     needed += [("loss", name) for name in [*losses.LOSSES, "l2_penalty"]]

@@ -1,6 +1,6 @@
-"""Rows that prove update rules: steps of ours, of optax, and of the paper's recurrence in NumPy.
+"""Rows that prove update rules, by steps of optax and of the paper's recurrence in NumPy.
 
-The recurrences are written anew here.
+The recurrences are written independently of the rules under test.
 """
 
 import functools
@@ -20,15 +20,15 @@ from jaxnet.optimizers import OPTIMIZERS
 
 _STEPS = 5
 
-_ROUNDINGS = 256  # units of rounding in five steps of averages, their corrections and a root
+_MAX_ROUNDOFFS = 256  # unit roundoffs in five steps of averages, their corrections and a root
 
 
 class _Rule(NamedTuple):
-    """Numbers other than the defaults, optax's counterpart, the recurrence: gs, w -> steps."""
+    """Hyperparameters that differ from the defaults, the rule of optax, and the recurrence."""
 
-    numbers: dict[str, float]
+    hyperparameters: dict[str, float]
     optax: Callable[..., optax.GradientTransformation]
-    plain: Callable[..., list[np.ndarray]]
+    plain: Callable[..., list[np.ndarray]]  # gradients, w, rate, hyperparameters -> steps
 
 
 def _sgd(gs, w, rate):
@@ -113,25 +113,25 @@ def update_rows() -> Iterator[Row]:
         if name not in _RULES:
             continue  # reported by without_row
         for shape, dtype in itertools.product([(3, 5), (1, 1)], DTYPES):
-            numbers = ", ".join(f"{n} {v:g}" for n, v in _RULES[name].numbers.items())
+            numbers = ", ".join(f"{n} {v:g}" for n, v in _RULES[name].hyperparameters.items())
             options = ", ".join(filter(None, [size_text(shape), numbers, dtype]))
             check = functools.partial(_check_rule, name, shape, dtype)
             yield Row("update rule", name, options, check)
 
 
 def _check_rule(name: str, shape: Shape, dtype: str, seed: int) -> GradientReport:
-    """Compare five steps; in the columns of autodiff and numeric stand optax and NumPy."""
+    """Compare five steps; optax has the column of autodiff, NumPy the numeric one."""
     rng, rule = np.random.default_rng([seed, 7]), _RULES[name]
     shapes = {"w": shape, "b": shape[1:]}
     params = {leaf: draw(rng, size, dtype) for leaf, size in shapes.items()}
     gradients = {leaf: draw(rng, (_STEPS, *size), dtype) for leaf, size in shapes.items()}
     rate = float(np.asarray(0.1, dtype))
-    numbers = {n: float(np.asarray(v, dtype)) for n, v in rule.numbers.items()}
+    numbers = {n: float(np.asarray(v, dtype)) for n, v in rule.hyperparameters.items()}
     with jax.enable_x64(dtype == "float64"):
         ours = _steps(OPTIMIZERS[name].build(rate, numbers), params, gradients)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             theirs = _steps(rule.optax(rate, **numbers), params, gradients)
-    bound = _ROUNDINGS * float(np.finfo(dtype).eps) / 2
+    bound = _MAX_ROUNDOFFS * float(np.finfo(dtype).eps) / 2
     leaves = []
     for leaf, w in params.items():
         decay = {"weight_decay": 0.0} if "weight_decay" in numbers and leaf != "w" else {}
@@ -141,19 +141,28 @@ def _check_rule(name: str, shape: Shape, dtype: str, seed: int) -> GradientRepor
             rate,
             **(numbers | decay),
         )
-        versus_optax = _furthest(ours[leaf], theirs[leaf])
-        versus_plain = _furthest(ours[leaf], np.stack(plain))
+        versus_optax = _largest_error(ours[leaf], theirs[leaf])
+        versus_plain = _largest_error(ours[leaf], np.stack(plain))
         good = versus_optax <= bound and versus_plain <= bound
         reason = None if good else f"the steps of {name} differ from the recurrence or from optax"
         norm = float(np.linalg.norm(ours[leaf]))
         verdict = PASS if good else FAIL
-        numbers_of_leaf = norm, versus_optax, versus_plain, bound
-        leaves.append(
-            LeafReport(leaf, w.shape, dtype, verdict, *numbers_of_leaf, reason=reason, lines=_STEPS)
+        report = LeafReport(
+            path=leaf,
+            shape=w.shape,
+            dtype=dtype,
+            verdict=verdict,
+            norm=norm,
+            versus_autodiff=versus_optax,
+            versus_numeric=versus_plain,
+            bound=bound,
+            reason=reason,
+            lines=_STEPS,
         )
+        leaves.append(report)
     return GradientReport(
-        worst_of(*(leaf.verdict for leaf in leaves)),
-        tuple(leaves),
+        verdict=worst_of(*(leaf.verdict for leaf in leaves)),
+        leaves=tuple(leaves),
         notes=("steps of an update rule: autodiff means optax, numeric a recurrence in NumPy",),
         seed=seed,
         tested=f"the update rule {name}",
@@ -167,18 +176,18 @@ def _steps(
 
     def step(carry, gradient):
         w, state = carry
-        taken, state = rule.update(gradient, state, w)
-        return (jax.tree.map(jnp.add, w, taken), state), taken
+        update, state = rule.update(gradient, state, w)
+        return (jax.tree.map(jnp.add, w, update), state), update
 
     @jax.jit
     def run(params, gradients):
         return jax.lax.scan(step, (params, rule.init(params)), gradients)[1]
 
-    taken = run(dict(params), dict(gradients))
-    return {name: np.asarray(steps, np.float64) for name, steps in taken.items()}
+    updates = run(dict(params), dict(gradients))
+    return {name: np.asarray(steps, np.float64) for name, steps in updates.items()}
 
 
-def _furthest(got: np.ndarray, expected: np.ndarray) -> float:
+def _largest_error(got: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest relative error of a step, NaN counted as infinite."""
     rows = got.reshape(len(got), -1), expected.reshape(len(expected), -1)
     errors = np.linalg.norm(rows[0] - rows[1], axis=1) / np.linalg.norm(rows[1], axis=1)

@@ -1,4 +1,4 @@
-"""Arguments and options of a check, as the command line or the function's module gives them."""
+"""Arguments and options of a check from the command line or from the function's module."""
 
 import ast
 import inspect
@@ -16,42 +16,45 @@ from jaxnet.gradcheck.cli.import_target import find_named, first_line
 _NAMED = re.compile(r"[\w.]+:[\w.]+")
 
 
-def given_for(
+def arguments_for(
     module: Any, name: str, function: Callable, text: str | None, seed: int
 ) -> tuple[Callable, tuple, dict[str, Any]]:
-    """Return what to check, its arguments and options of `check_grads`.
+    """Return the function to check, its arguments, and options of `check_grads`.
 
-    The text is one of `build_arguments`, a tuple as Python writes it, or MODULE:NAME of a tuple, of
-    a dict with "args" and options, or of a function without arguments that returns one of these.
-    Without a text, the module's check_args() gives them.
+    The text is one for `build_arguments`, a tuple in Python's notation, or MODULE:NAME. The latter
+    names a tuple, a dict with "args" and options, or a function that returns one of these. Without
+    a text, the module's check_args() gives the arguments.
     """
     if text is None:
         values, where = check_args(module), f"{module.__name__}.check_args()"
         if _by_function(values) and name in values:
             values = values[name]
-        return (function, *_taken(values, where))
+        return (function, *_arguments_and_options(values, where))
     text = text.strip()
     if text.startswith("("):
         return (function, _literal(text), {})
     if _NAMED.fullmatch(text):
         where = f"--args {text}"
         values = find_named(text, module, "--args")
-        return (function, *_taken(_called(values, where) if callable(values) else values, where))
+        return (
+            function,
+            *_arguments_and_options(_call(values, where) if callable(values) else values, where),
+        )
     return (*build_arguments(function, text, seed, name), {})
 
 
 def check_args(module: Any) -> Any:
-    """Return what the module's check_args() returns."""
+    """Call the module's check_args()."""
     if not callable(getattr(module, "check_args", None)):
         raise ConfigurationError(
             f'{module.__name__} has no check_args: give --args "x=f64[3,4] y=i32[3]<10 key", or '
             f"write a function check_args() in it that returns the tuple of arguments"
         )
-    return _called(module.check_args, f"{module.__name__}.check_args()")
+    return _call(module.check_args, f"{module.__name__}.check_args()")
 
 
-def checked_functions(module: Any) -> list[str]:
-    """Return the functions for which the module's check_args() has arguments."""
+def functions_with_arguments(module: Any) -> list[str]:
+    """Return the names of the functions for which the module's check_args() has arguments."""
     values = check_args(module)
     if not _by_function(values):
         raise ConfigurationError(
@@ -65,15 +68,15 @@ def _by_function(values: Any) -> bool:
     return isinstance(values, Mapping) and bool(values) and "args" not in values
 
 
-def _called(function: Callable, where: str) -> Any:
+def _call(function: Callable, where: str) -> Any:
     try:
         return function()
     except Exception as error:
         raise ConfigurationError(f"{where} raised {first_line(error)}") from error
 
 
-def _taken(result: Any, where: str) -> tuple[tuple, dict[str, Any]]:
-    """Return arguments and options of a tuple, or of a dict with "args"."""
+def _arguments_and_options(result: Any, where: str) -> tuple[tuple, dict[str, Any]]:
+    """Return arguments and options from a tuple, or from a dict with "args"."""
     if isinstance(result, tuple):
         return result, {}
     if not (isinstance(result, dict) and isinstance(result.get("args"), tuple)):
@@ -91,7 +94,7 @@ def _taken(result: Any, where: str) -> tuple[tuple, dict[str, Any]]:
 
 
 def _literal(text: str) -> tuple:
-    """Return a tuple as Python writes it, its lists of numbers as arrays."""
+    """Parse a tuple in Python's notation, and turn its lists of numbers into arrays."""
     try:
         values = ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:

@@ -1,4 +1,4 @@
-"""Arguments drawn from a text such as x=f64[3,4] y=i32[3]<10 key."""
+"""Random arguments described by a text such as x=f64[3,4] y=i32[3]<10 key."""
 
 import contextlib
 import inspect
@@ -29,9 +29,9 @@ _LITERALS = {"true": True, "false": False, "none": None}
 def build_arguments(
     function: Callable, spec: str, seed: int = 0, name: str = "the function"
 ) -> tuple[Callable, tuple]:
-    """Draw arguments from a text; return a function of them all by position, and their tuple.
+    """Draw the arguments that a text describes; return a function of them by position, and them.
 
-    The text has one item an argument, in order or as NAME=ITEM, separated by spaces:
+    The text has one item for each argument, in order or as NAME=ITEM, separated by spaces:
 
         f64[3,4]    floats, standard normal: f16, bf16, f32, f64; f64[] or f64 is a scalar
         i32[3]<10   integers from 0 to 9, 0 or 1 without <10: i8 to i64, u8 to u64
@@ -46,6 +46,7 @@ def build_arguments(
     rng = np.random.default_rng([seed, 8])
     positional, named = [], {}
     parameters = _parameters(function)
+    # Spaces inside brackets and around = < , do not separate items.
     for item in re.sub(r"\s*([,<=])\s*|(?<=\[)\s+|\s+(?=\])", r"\1", spec).split():
         match = _ITEM.fullmatch(item)
         if match is None:
@@ -67,13 +68,14 @@ def build_arguments(
     if not positional and not named:
         raise ConfigurationError('--args is empty: give one item an argument, "x=f64[3,4] key"')
     _demand_fit(function, name, positional, named)
-    if parameters is not None:  # a gradient by hand takes them in the function's order
+    if parameters is not None:
+        # A hand-written gradient gets the arguments by position, in the order of the function.
         named = {given: named[given] for given in parameters if given in named}
     return _by_position(function, len(positional), list(named)), (*positional, *named.values())
 
 
 def _parameters(function: Callable) -> list[str] | None:
-    """Return the names that can be given, None if any can."""
+    """Return the names of parameters that can be given, or None if any name can."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -95,7 +97,7 @@ def _demand_fit(function: Callable, name: str, positional: list, named: dict[str
 
 
 def _by_position(function: Callable, positional: int, names: list[str]) -> Callable:
-    """Return the function with named arguments in the order they were given."""
+    """Return the function with its named arguments as further positional ones, in this order."""
     if not names:
         return function
 

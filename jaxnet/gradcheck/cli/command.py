@@ -12,18 +12,18 @@ import jax
 from jaxnet.errors import ConfigurationError, JaxnetError, RunFolderError, unknown
 from jaxnet.gradcheck.catalogue import Row, catalogue, without_row
 from jaxnet.gradcheck.check import check_grads
-from jaxnet.gradcheck.cli.argument_sources import checked_functions, given_for
+from jaxnet.gradcheck.cli.argument_sources import arguments_for, functions_with_arguments
 from jaxnet.gradcheck.cli.import_target import find_functions, find_in, find_named, first_line
 from jaxnet.gradcheck.report import FAIL, KINK, PASS, GradientReport
 from jaxnet.host.texts import to_json
 
 _CONFIG: Any = jax.config
 
-_IN_FULL = 3  # reports of failed rows that are printed
+_MAX_FULL_REPORTS = 3  # of so many failed rows the whole report is printed
 
 
 def prove(*, only: str | None = None, seed: int = 0, json_file: Path | None = None) -> int:
-    """Check the rows of the catalogue, print a line for each; return 0 if all hold, else 1.
+    """Check the rows of the catalogue and print a line for each; return 0 if all hold, else 1.
 
     `only` selects the rows whose kind, name and options contain it; `*` and `?` are wildcards.
     """
@@ -35,17 +35,19 @@ def prove(*, only: str | None = None, seed: int = 0, json_file: Path | None = No
     started, results, bad = time.perf_counter(), [], []
     with _quick_compilation():
         for row in rows:
-            report = _checked(row, seed)
+            report = _check_row(row, seed)
             print(_line(row, report), flush=True)
             results.append({"kind": row.kind, "name": row.name, "options": row.options})
             results[-1] |= {"verdict": report.verdict, "report": report.to_dict()}
             if not report:
                 bad.append((row, report))
     seconds = time.perf_counter() - started
-    for row, report in bad[:_IN_FULL]:
+    for row, report in bad[:_MAX_FULL_REPORTS]:
         print(f"\n{row.kind} {row.name}, {row.options}:\n{report}")
-    if len(bad) > _IN_FULL:
-        print(f"\n{len(bad) - _IN_FULL} more reports: --json FILE writes all, --only selects")
+    if len(bad) > _MAX_FULL_REPORTS:
+        print(
+            f"\n{len(bad) - _MAX_FULL_REPORTS} more reports: --json FILE writes all, --only selects"
+        )
     for name in missing:
         print(f"no row proves the {name}: add it to jaxnet/gradcheck/catalogue/")
     kinks = sum(result["verdict"] == KINK for result in results)
@@ -71,12 +73,13 @@ def _words(row: Row) -> str:
     return f"{row.kind} {row.name}, {row.options}"
 
 
-def _checked(row: Row, seed: int) -> GradientReport:
-    """Check a row; one that raises fails, and the others go on."""
+def _check_row(row: Row, seed: int) -> GradientReport:
+    """Check a row; a row that raises an error fails, and the others go on."""
     try:
         return row.check(seed)
     except Exception as error:
-        return GradientReport(FAIL, (), notes=(f"raised {first_line(error)}",), seed=seed)
+        notes = (f"raised {first_line(error)}",)
+        return GradientReport(verdict=FAIL, leaves=(), notes=notes, seed=seed)
 
 
 def _line(row: Row, report: GradientReport) -> str:
@@ -88,9 +91,9 @@ def _line(row: Row, report: GradientReport) -> str:
 
 
 def _worst(report: GradientReport, name: str) -> float | None:
-    """Return the worst of the leaves that a relative number can describe.
+    """Return the worst relative number of the leaves that have one.
 
-    A gradient that vanishes (of a bias before batchnorm) consists of rounding only.
+    A gradient that vanishes (a bias before batchnorm) consists of rounding only.
     """
     leaves = [
         leaf for leaf in report.leaves if leaf.verdict != PASS or leaf.unresolved < leaf.lines
@@ -101,7 +104,7 @@ def _worst(report: GradientReport, name: str) -> float | None:
 
 @contextlib.contextmanager
 def _quick_compilation() -> Iterator[None]:
-    """Compile with few optimizations: many small programs run once, and none of them long."""
+    """Compile with few optimizations: the many small programs run once, and take no time."""
     name = "jax_disable_most_optimizations"
     before = _CONFIG.read(name)
     _CONFIG.update(name, True)
@@ -121,8 +124,8 @@ def check_functions(
 ) -> int:
     """Check what "module:function,function" or a module names; return 0 if all hold, else 1.
 
-    `args` is a text for `given_for`; `by_hand` names a function, here or as MODULE:NAME, for
-    options of `check_grads`: "grad", "backward", "reference".
+    `args` is a text for `arguments_for`. `by_hand` names a function, in the module or as
+    MODULE:NAME, for the options "grad", "backward" and "reference" of `check_grads`.
     """
     _demand_writable(json_file)
     if ":" not in target and args is not None:
@@ -132,7 +135,7 @@ def check_functions(
             + (f": write {near}:{target.split('.')[-1]}" if near else "")
         )
     module, names = find_functions(target)
-    names = names or checked_functions(module)
+    names = names or functions_with_arguments(module)
     chosen = {name: text for name, text in (by_hand or {}).items() if text is not None}
     if chosen and len(names) > 1:
         raise ConfigurationError(
@@ -143,7 +146,7 @@ def check_functions(
     reports = {}
     for name in names:
         function = _function(find_in(module, name), f"{module.__name__}:{name}")
-        function, values, options = given_for(module, name, function, args, seed)
+        function, values, options = arguments_for(module, name, function, args, seed)
         report = _report(name, function, values, {"seed": seed} | options | functions)
         print(f"{name}: {report}" if len(names) > 1 else report, flush=True)
         reports[name] = report
@@ -165,10 +168,10 @@ def _report(
         raise ConfigurationError(f"the check of {name} raised {first_line(error)}") from error
 
 
-def _function(found: Any, name: str) -> Callable:
-    if not callable(found):
-        raise ConfigurationError(f"{name} expects a function, got {type(found).__name__}")
-    return found
+def _function(value: Any, name: str) -> Callable:
+    if not callable(value):
+        raise ConfigurationError(f"{name} expects a function, got {type(value).__name__}")
+    return value
 
 
 def _demand_writable(path: Path | None) -> None:

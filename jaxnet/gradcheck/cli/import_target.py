@@ -1,4 +1,4 @@
-"""What the command line names: a module, a function in it."""
+"""Import the module that the command line names, and find the functions in it."""
 
 import importlib
 import pkgutil
@@ -10,7 +10,7 @@ from jaxnet.errors import ConfigurationError, unknown
 
 
 def find_functions(target: str) -> tuple[Any, list[str]]:
-    """Return the module of MODULE:FUNCTION,FUNCTION and the names; none for a module alone."""
+    """Return the module of MODULE:FUNCTION,FUNCTION and the names, which MODULE alone has not."""
     path, colon, names = target.partition(":")
     functions = names.split(",") if names else []
     if not path or (colon and not all(functions)) or (colon and not functions):
@@ -26,7 +26,7 @@ def find_functions(target: str) -> tuple[Any, list[str]]:
 
 
 def find_named(text: str, module: Any, option: str) -> Any:
-    """Return what MODULE:NAME names, or NAME in the module given."""
+    """Return the value of MODULE:NAME, or of NAME in the given module."""
     path, colon, name = text.rpartition(":")
     if not name or (colon and not path):
         raise ConfigurationError(f"{option} expects MODULE:NAME or NAME, got {text!r}")
@@ -34,18 +34,18 @@ def find_named(text: str, module: Any, option: str) -> Any:
 
 
 def find_in(module: Any, name: str) -> Any:
-    """Return an attribute of a module, `Model.energy` too."""
-    found: Any = module
+    """Return an attribute of a module, also a nested one such as `Model.energy`."""
+    value: Any = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            known = [n for n, value in vars(found).items() if callable(value) and n[0] != "_"]
+        if not hasattr(value, part):
+            known = [n for n, member in vars(value).items() if callable(member) and n[0] != "_"]
             raise ConfigurationError(unknown(f"function in {module.__name__}", part, known))
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def _import(path: str) -> Any:
-    """Import a module, those of the current directory too."""
+    """Import a module, also one of the current directory."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -66,8 +66,8 @@ def _modules(parent: str) -> list[str]:
     """Return the modules of a package, or of the current directory."""
     if not parent:
         return [module.name for module in pkgutil.iter_modules([str(Path.cwd())])]
-    places = getattr(sys.modules.get(parent), "__path__", [])
-    return [f"{parent}.{module.name}" for module in pkgutil.iter_modules(places)]
+    folders = getattr(sys.modules.get(parent), "__path__", [])
+    return [f"{parent}.{module.name}" for module in pkgutil.iter_modules(folders)]
 
 
 def first_line(error: Exception) -> str:

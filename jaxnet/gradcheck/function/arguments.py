@@ -1,8 +1,8 @@
-"""The arguments of the function under test: which leaves vary, which are held, their names."""
+"""The arguments of the function under test: which leaves vary, which stay constant, their names."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ from jaxnet.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Leaf:
-    """A floating-point array that is differentiated: its name and the array as it was given."""
+    """A floating-point array that is differentiated: its name and the user's array."""
 
     path: str
     argument: int
-    position: int  # among all leaves of all arguments
+    position: int  # index among all leaves of all arguments
     value: Any
 
     @property
@@ -36,20 +36,24 @@ class Leaf:
         """Return the number of entries."""
         return int(np.prod(self.shape))
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Return what a report says of every leaf."""
+        return {"path": self.path, "shape": self.shape, "dtype": str(self.dtype)}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Arguments taken apart: differentiable leaves, constant arrays, and what is neither."""
+    """Arguments sorted into differentiable leaves, constant arrays, and all else."""
 
     structure: Any
     everything: list[Any]
     paths: list[str]
     leaves: list[Leaf]
-    constants: list[int]  # positions of the arrays that are held: integers, booleans, keys, floats
+    constants: list[int]  # positions of the constant arrays: integers, booleans, keys, floats
     names: list[str]
     argnums: tuple[int, ...]
     selected_one: bool = False  # argnums was one integer: a gradient is bare, not in a tuple
-    notes: list[str] = field(default_factory=list)
 
     def rebuild(self, variables: Sequence[Any], constants: Sequence[Any] | None = None) -> tuple:
         """Return the arguments with other differentiable leaves, and other constants if given."""
@@ -65,12 +69,12 @@ class Arguments:
         """Return the differentiable leaves in one dtype."""
         return [jnp.asarray(np.asarray(leaf.value).astype(dtype)) for leaf in self.leaves]
 
-    def held(self, dtype: Any = None) -> list[Any]:
+    def constant_arrays(self, dtype: Any = None) -> list[Any]:
         """Return the constant arrays, the floating-point ones in `dtype` if it is given."""
-        held = [self.everything[position] for position in self.constants]
+        arrays = [self.everything[position] for position in self.constants]
         if dtype is None:
-            return held
-        return [np.asarray(a).astype(dtype) if _is_float_array(a) else a for a in held]
+            return arrays
+        return [np.asarray(a).astype(dtype) if _is_float_array(a) else a for a in arrays]
 
 
 def take_apart(f: Callable, args: Any, argnums: int | Sequence[int] | None) -> Arguments:
@@ -82,7 +86,7 @@ def take_apart(f: Callable, args: Any, argnums: int | Sequence[int] | None) -> A
         )
     names = _names(f, len(args))
     selected = _selected(argnums, len(args))
-    leaves, constants, everything, paths, notes = [], [], [], [], []
+    leaves, constants, everything, paths = [], [], [], []
     flat, structure = jax.tree_util.tree_flatten_with_path(args, is_leaf=lambda x: x is None)
     for position, (path, value) in enumerate(flat):
         argument = path[0].idx
@@ -111,8 +115,16 @@ def take_apart(f: Callable, args: Any, argnums: int | Sequence[int] | None) -> A
             f"least one floating-point array"
             + (", or other argnums" if argnums is not None else "")
         )
-    one = isinstance(argnums, int)
-    return Arguments(structure, everything, paths, leaves, constants, names, selected, one, notes)
+    return Arguments(
+        structure=structure,
+        everything=everything,
+        paths=paths,
+        leaves=leaves,
+        constants=constants,
+        names=names,
+        argnums=selected,
+        selected_one=isinstance(argnums, int),
+    )
 
 
 def _kind(value: Any) -> str:
@@ -177,8 +189,8 @@ def _demand_finite(name: str, value: Any) -> None:
     finite = np.isfinite(np.asarray(value, np.float64))
     if not finite.all():
         where = np.unravel_index(int(np.argmin(finite)), finite.shape) if finite.ndim else ()
-        place = f"{name}{[int(i) for i in where]}" if where else name
+        entry = f"{name}{[int(i) for i in where]}" if where else name
         raise ConfigurationError(
-            f"{place} is {np.asarray(value, np.float64)[where]}, where no derivative exists: give "
+            f"{entry} is {np.asarray(value, np.float64)[where]}, where no derivative exists: give "
             f"finite values, or leave the argument out with argnums="
         )

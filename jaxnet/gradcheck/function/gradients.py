@@ -1,4 +1,4 @@
-"""The gradients that are compared: the hand-written one and that of autodiff."""
+"""The gradients that are compared: the hand-written one and the gradient by autodiff."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.errors import ConfigurationError, JaxnetError
-from jaxnet.gradcheck.function.match_gradient import SKIPPED, Matched, match
+from jaxnet.gradcheck.function.match_gradient import SKIPPED, MatchedGradient, match
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Subject, as_given, caller
-from jaxnet.gradcheck.function.user_errors import blamed, told
+from jaxnet.gradcheck.function.subject import Subject, caller, in_given_types, pull_back
+from jaxnet.gradcheck.function.user_errors import error_text, user_errors
 from jaxnet.gradcheck.jaxpr.trace import trace, try_to_trace
 
 
-def manual_gradient(subject: Subject, *, scoped: bool = True) -> Matched:
+def manual_gradient(subject: Subject, *, scoped: bool = True) -> MatchedGradient:
     """Run the hand-written gradient at the subject's point; entries are float64 arrays or None.
 
     Outside the scope it runs under the user's own precision settings.
@@ -25,20 +25,21 @@ def manual_gradient(subject: Subject, *, scoped: bool = True) -> Matched:
     name = "grad=" if subject.problem.grad is not None else "backward="
     beside = "near" if subject.beside else "on"
     dtype = subject.dtype.name if scoped else "their own dtype"
-    with blamed(name, f"{beside} the given arguments in {dtype}"):
+    with user_errors(name, f"{beside} the given arguments in {dtype}"):
         return _manual_gradient(subject, scoped)
 
 
-def _manual_gradient(subject: Subject, scoped: bool) -> Matched:
+def _manual_gradient(subject: Subject, scoped: bool) -> MatchedGradient:
     problem, program = subject.problem, subject.program
     arguments = problem.arguments
 
     def run(variables, constants, cotangent):
         args = arguments.rebuild(variables, constants)
         if problem.backward is not None:
-            with blamed("f", "before backward= runs"):
+            with user_errors("f", "before backward= runs"):
                 result = problem.f(*args)
             structure, floats, shapes = subject.out
+            # Integer outputs have cotangents of dtype float0, as in jax.vjp.
             leaves: list[Any] = [np.zeros(s, jax.dtypes.float0) for s, _ in shapes]
             for i, weight in zip(floats, cotangent, strict=True):
                 leaves[i] = jnp.asarray(weight)
@@ -53,7 +54,9 @@ def _manual_gradient(subject: Subject, scoped: bool) -> Matched:
 
     with subject.scope() if scoped else contextlib.nullcontext():
         if isinstance(program, LoopProgram) or subject.manual_trace is EAGER:
-            arrays, meta = run(as_given(arguments, program.variables), None, program.cotangent)
+            arrays, meta = run(
+                in_given_types(arguments, program.variables), None, program.cotangent
+            )
         else:
             inputs = program.variables, program.constants, program.cotangent
             try:
@@ -62,21 +65,24 @@ def _manual_gradient(subject: Subject, scoped: bool) -> Matched:
                 arrays, meta = subject.manual_trace.run(*inputs), subject.manual_trace.meta
             except JaxnetError:
                 raise
-            except Exception:  # an error of its own is raised once more
+            except Exception:  # outside of a trace an error of the gradient itself comes again
                 subject.manual_trace = EAGER
-                arrays, meta = run(as_given(arguments, program.variables), None, program.cotangent)
+                arrays, meta = run(
+                    in_given_types(arguments, program.variables), None, program.cotangent
+                )
     queue = [np.asarray(a, np.float64) for a in arrays]
     return replace(meta, entries=[queue.pop(0) if e is True else e for e in meta.entries])
 
 
 EAGER: Any = object()
+"""The `manual_trace` of a hand-written gradient that cannot be traced."""
 
 
 def autodiff(subject: Subject, f: Callable | None = None) -> tuple[list[np.ndarray], list[Any]]:
-    """Return gradients and outputs by reverse-mode autodiff of f, or of a reference."""
+    """Return gradients and outputs by reverse-mode autodiff of f or of a reference."""
     where = "near the given arguments" if subject.beside else "on the given arguments"
     name = "autodiff of f" if f is None else "autodiff of reference="
-    with blamed(name, where):
+    with user_errors(name, where):
         return _autodiff(subject, f, name)
 
 
@@ -87,11 +93,14 @@ def _autodiff(
     call = caller(subject.problem, f)
 
     def run(variables, constants, cotangent):
-        outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-        if f is not None:
-            _demand_same_outputs(subject, outputs)
-        weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
-        return [*pull(weights)[0], *outputs], None
+        def outputs_of(variables):
+            outputs = call(variables, constants)[0]
+            if f is not None:
+                _demand_same_outputs(subject, outputs)
+            return outputs
+
+        gradients, outputs = pull_back(outputs_of, variables, cotangent)
+        return [*gradients, *outputs], None
 
     inputs = program.variables, program.constants, program.cotangent
     with subject.scope():
@@ -101,10 +110,10 @@ def _autodiff(
             if f is None:
                 subject.autodiff_trace = traced
             if why is not None:
-                subject.notes.append(f"{name} works outside of jit only ({told(why, 200)})")
+                subject.notes.append(f"{name} works outside of jit only ({error_text(why, 200)})")
         results = traced.run(*inputs)
     count = len(program.variables)
-    values = [np.asarray(value) for value in results[count:]]  # an error of a callback shows here
+    values = [np.asarray(value) for value in results[count:]]  # a callback's error is raised here
     return [np.asarray(g, np.float64) for g in results[:count]], values
 
 

@@ -1,4 +1,4 @@
-"""A hand-written gradient laid beside the leaves, whichever way it was returned."""
+"""A hand-written gradient matched to the leaves, in whichever structure it was returned."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,57 +12,57 @@ from jaxnet.gradcheck.function.arguments import Arguments, Leaf, parts
 
 
 @dataclass(frozen=True)
-class Matched:
-    """A hand-written gradient laid beside the leaves: an array, None for none given, or a text."""
+class MatchedGradient:
+    """A hand-written gradient by leaf: an array, None for a zero, or SKIPPED."""
 
     entries: list[Any]
-    complaints: dict[int, str]  # leaf number -> what is wrong with its gradient
-    extra: list[str]  # paths that the gradient has and the arguments have not
+    complaints: dict[int, str]  # leaf number -> why its gradient cannot be compared
+    extra: list[str]  # paths that stand in the gradient, but not in the arguments
     notes: list[str]
 
 
-def match(arguments: Arguments, gradient: Any, *, first_few: bool) -> Matched:
+def match(arguments: Arguments, gradient: Any, *, first_few: bool) -> MatchedGradient:
     """Find the gradient of each leaf in what a hand-written function returned.
 
     A tuple has one entry per argument, or one per argument in argnums, or one per argument with
     floating-point leaves; `first_few` allows fewer. Containers may differ in type, not in names.
     """
-    by_argument, notes = _by_argument(arguments, gradient, first_few)
+    by_argument = _by_argument(arguments, gradient, first_few)
     entries: list[Any] = [None] * len(arguments.leaves)
-    complaints, known = {}, set()
+    complaints, known, notes = {}, set(), []
     for argument, tree in by_argument.items():
         prefix = arguments.names[argument]
         flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
-        found = {"/".join([prefix, *parts(path)]): value for path, value in flat}
-        known |= set(found)
+        by_path = {"/".join([prefix, *parts(path)]): value for path, value in flat}
+        known |= set(by_path)
         for number, leaf in enumerate(arguments.leaves):
             if leaf.argument != argument:
                 continue
-            if leaf.path in found:
-                entries[number], text = _entry(leaf, found[leaf.path])
-            elif any(v is None and leaf.path.startswith(p + "/") for p, v in found.items()):
+            if leaf.path in by_path:
+                entries[number], text = _entry(leaf, by_path[leaf.path])
+            elif any(v is None and leaf.path.startswith(p + "/") for p, v in by_path.items()):
                 text = None
             else:
-                near = ", ".join(list(found)[:5]) or "nothing"
+                near = ", ".join(list(by_path)[:5]) or "nothing"
                 text = f"no gradient of {leaf.path} was returned (got {near}): return one"
             if text is not None:
                 complaints[number] = text
-    covered = {leaf.argument for leaf in arguments.leaves} - set(by_argument)
-    for argument in sorted(covered):
+    missing = {leaf.argument for leaf in arguments.leaves} - set(by_argument)
+    for argument in sorted(missing):
         notes.append(f"no gradient given for {arguments.names[argument]}: not checked")
     extra = sorted(
         path
         for path in known - set(arguments.paths)
         if not any(p.startswith(path + "/") for p in arguments.paths)
     )
-    skipped = [n for n, leaf in enumerate(arguments.leaves) if leaf.argument in covered]
+    skipped = [n for n, leaf in enumerate(arguments.leaves) if leaf.argument in missing]
     for number in skipped:
         entries[number] = SKIPPED
-    return Matched(entries, complaints, extra, notes)
+    return MatchedGradient(entries, complaints, extra, notes)
 
 
 class _Skipped:
-    """Stands for the gradient of a leaf that was left out on purpose."""
+    """The gradient of a leaf that was left out on purpose."""
 
 
 SKIPPED = _Skipped()
@@ -85,14 +85,12 @@ def _entry(leaf: Leaf, value: Any) -> tuple[Any, str | None]:
     return value, None
 
 
-def _by_argument(
-    arguments: Arguments, gradient: Any, first_few: bool
-) -> tuple[dict[int, Any], list[str]]:
-    """Return argument number -> gradient tree."""
+def _by_argument(arguments: Arguments, gradient: Any, first_few: bool) -> dict[int, Any]:
+    """Return the gradient tree of each argument, by number."""
     count = len(arguments.names)
     floating = sorted({leaf.argument for leaf in arguments.leaves})
     if arguments.selected_one or (len(floating) == 1 and not _is_tuple_for(arguments, gradient)):
-        return {floating[0]: gradient}, []
+        return {floating[0]: gradient}
     if not isinstance(gradient, (tuple, list)):
         if first_few:
             gradient = (gradient,)
@@ -106,9 +104,9 @@ def _by_argument(
     for numbers in (range(count), arguments.argnums, floating):
         if len(gradient) == len(numbers):
             pairs = dict(zip(numbers, gradient, strict=True))
-            return {n: g for n, g in pairs.items() if n in floating}, []
+            return {n: g for n, g in pairs.items() if n in floating}
     if first_few and len(gradient) < count:
-        return {n: g for n, g in enumerate(gradient) if n in floating}, []
+        return {n: g for n, g in enumerate(gradient) if n in floating}
     raise ConfigurationError(
         f"the gradient expects {count} entries, one per argument ({', '.join(arguments.names)}), "
         f"got {len(gradient)}: return None for arguments without a gradient, or give argnums="
@@ -125,4 +123,4 @@ def _is_tuple_for(arguments: Arguments, gradient: Any) -> bool:
     prefix = arguments.names[arguments.leaves[0].argument]
     flat, _ = jax.tree_util.tree_flatten_with_path(gradient, is_leaf=lambda x: x is None)
     bare = {"/".join([prefix, *parts(path)]) for path, _ in flat}
-    return not own <= bare  # the bare reading names every leaf: then it is bare
+    return not own <= bare  # read without the tuple it names every leaf: then there is no tuple

@@ -1,55 +1,55 @@
-"""What JAX says of f with the rules and stops of its author left out, and how far to trust it."""
+"""Autodiff of f without the author's custom rules and stops, and how far to trust it."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Subject, caller
+from jaxnet.gradcheck.function.subject import Subject, caller, pull_back
 from jaxnet.gradcheck.jaxpr.equations import CALLS, JAX_FILES, evaluate, open_program, source_of
 from jaxnet.gradcheck.jaxpr.recompute import recompute
 from jaxnet.gradcheck.jaxpr.rounding import rounding, rounding_of
-from jaxnet.gradcheck.jaxpr.trace import Traced, trace
-from jaxnet.gradcheck.numeric.lines import share_of
+from jaxnet.gradcheck.jaxpr.trace import TracedProgram, trace
+from jaxnet.gradcheck.numeric.lines import proof_share
 
-_SINGLE = 0.3  # share of an entry that its error may be in float32: a factor of 2 is seen
-ROUNDINGS = 32.0  # of the measured rounding, what two right formulas may differ by
+# An entry with a larger relative error is no opinion; in float32 a factor of 2 must still show.
+_MAX_FLOAT32_ERROR = 0.3
+# Two right formulas may differ by this many times the measured rounding.
+ROUNDING_FACTOR = 32.0
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """The gradient by a leaf that JAX's own rules give, and the rounding in it, by flat entry."""
+class SecondOpinion:
+    """The gradient of one leaf by JAX's own rules, and the rounding in it, by flat entry."""
 
     gradient: np.ndarray
     rounding: np.ndarray
-    share: float  # of an entry, up to which its error leaves it an opinion
+    share: float  # an entry is trusted up to this relative error
 
     @property
     def error(self) -> np.ndarray:
-        """Return what another right formula may differ by."""
-        return ROUNDINGS * self.rounding
+        """Return by how much another right formula may differ."""
+        return ROUNDING_FACTOR * self.rounding
 
     @property
     def trusted(self) -> np.ndarray:
-        """Whether rounding leaves an entry its leading digits; a zero that nothing moves has."""
+        """Whether rounding leaves an entry its leading digits; a zero without rounding counts."""
         return self.error <= self.share * abs(self.gradient)
 
 
-def plain_opinion(subject: Subject, number: int) -> Opinion | None:
-    """Return the opinion on one leaf, or None where JAX has none; found once for all leaves."""
+def second_opinion(subject: Subject, number: int) -> SecondOpinion | None:
+    """Return the opinion on one leaf, or None where JAX has none; computed once for all leaves."""
     if not subject.plain:
         with subject.scope():
             subject.plain.append(_differentiate(subject))
-    found = subject.plain[0]
-    if found is None:
+    if subject.plain[0] is None:
         return None
-    gradient, rounding = (np.ravel(part[number]) for part in found)
-    share = share_of(subject.program) if subject.dtype == np.float64 else _SINGLE
+    gradient, rounding = (np.ravel(by_leaf[number]) for by_leaf in subject.plain[0])
+    share = proof_share(subject.program) if subject.dtype == np.float64 else _MAX_FLOAT32_ERROR
     finite = np.isfinite(gradient).all() and np.isfinite(rounding).all()
-    return Opinion(gradient, rounding, share) if finite else None
+    return SecondOpinion(gradient, rounding, share) if finite else None
 
 
 def _differentiate(subject: Subject) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
@@ -69,15 +69,13 @@ def _differentiate(subject: Subject) -> tuple[list[np.ndarray], list[np.ndarray]
     return [np.asarray(r, np.float64) for r in results], moves
 
 
-def _gradient(traced: Traced):
+def _gradient(traced: TracedProgram):
     def run(variables, constants, cotangent):
         def plain(variables):
             leaves = jax.tree.leaves((variables, constants))
             return recompute(traced.jaxpr, traced.consts, leaves, _step, _as_is, _is_opened)
 
-        outputs, pull = jax.vjp(plain, variables)
-        weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
-        return pull(weights)[0], None
+        return pull_back(plain, variables, cotangent)[0], None
 
     return run
 
@@ -91,7 +89,7 @@ def _as_is(value: Any) -> Any:
 
 
 def _is_opened(eqn: Any) -> bool:
-    """Whether a program within is run without its rule: JAX's own rules are to be trusted."""
+    """Whether to run an inner program without its rule: only JAX's own rules are trusted."""
     if not eqn.primitive.name.startswith("custom_"):
         return True
     inner, _ = open_program(eqn.params[CALLS[eqn.primitive.name]])
@@ -99,16 +97,16 @@ def _is_opened(eqn: Any) -> bool:
 
 
 def own_rounding(subject: Subject, number: int) -> np.ndarray | None:
-    """Return the rounding in the gradient under test by a leaf, by flat entry, where it shows."""
+    """Return the rounding in the gradient of one leaf under test, by flat entry, or None."""
     program = subject.program
     traced = subject.manual_trace if subject.has_manual else subject.autodiff_trace
-    if not isinstance(traced, Traced):
+    if not isinstance(traced, TracedProgram):
         return None
-    place = number
+    index = number
     if subject.has_manual:
         given = [entry is True for entry in traced.meta.entries]
         if not given[number]:
             return None
-        place = sum(given[:number])
+        index = sum(given[:number])
     moves = rounding(subject, traced, program.variables, program.constants, program.cotangent)
-    return None if moves is None else np.ravel(moves[place])
+    return None if moves is None else np.ravel(moves[index])

@@ -1,4 +1,4 @@
-"""How much a gradient changes when the last bits of the point do."""
+"""How much a gradient changes when the point moves by an ulp or two."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +23,7 @@ def spread(subject: Subject, gradient: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def sensitivity(subject: Subject, number: int, gradient: np.ndarray) -> np.ndarray:
-    """Return how much the gradient under test by one leaf changes, by entry, likewise."""
+    """Return how much the gradient of one leaf under test changes, by entry, in the same way."""
     worst = np.zeros(gradient.shape)
     for moved in _beside(subject):
         changed = (manual_gradient(moved).entries if subject.has_manual else autodiff(moved)[0])[
@@ -35,19 +35,21 @@ def sensitivity(subject: Subject, number: int, gradient: np.ndarray) -> np.ndarr
 
 
 def _beside(subject: Subject, points: int = 4) -> Iterator[Subject]:
-    unit = 2 * float(np.finfo(subject.dtype).eps)
+    """Yield the subject at points whose entries differ from its own by two ulps at random."""
+    step = 2 * float(np.finfo(subject.dtype).eps)
     rng = np.random.default_rng(23)
     for _ in range(points):
         variables = []
         for variable in subject.program.variables:
             x = np.asarray(variable, np.float64)
             variables.append(
-                (x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))).astype(subject.dtype)
+                (x * (1 + step * rng.choice([-1.0, 1.0], x.shape))).astype(subject.dtype)
             )
         yield replace(subject, program=subject.program.at_point(variables))
 
 
 def _larger(worst: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Return the larger of the worst change so far and this one, tied entries left out."""
     change = abs(np.reshape(new, old.shape) - old)
     # A tie moves the gradient by its own size: a kink, not a rounding error.
     size = rms(old)

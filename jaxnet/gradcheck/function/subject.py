@@ -1,4 +1,4 @@
-"""The function under test and its gradients, as programs in float64 where it runs in float64."""
+"""The function under test and its gradients as programs, in float64 where it runs in float64."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.function.arguments import Arguments
 from jaxnet.gradcheck.function.scalar_program import LoopProgram, Program
-from jaxnet.gradcheck.function.user_errors import blamed, name_and_text, told
-from jaxnet.gradcheck.jaxpr.trace import Traced, Untraced, trace
+from jaxnet.gradcheck.function.user_errors import error_text, name_and_text, user_errors
+from jaxnet.gradcheck.jaxpr.trace import EagerProgram, TracedProgram, trace
 from jaxnet.gradcheck.numeric.norms import scale
 
 UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
@@ -22,7 +22,7 @@ UNTRACEABLE += (jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteB
 
 @dataclass(kw_only=True)
 class Problem:
-    """What the user asked: functions, arguments and how they are called."""
+    """What the user asks: functions, arguments and how to call them."""
 
     f: Callable
     arguments: Arguments
@@ -35,7 +35,7 @@ class Problem:
     seed: int = 0
 
     def outputs_of(self, result: Any) -> Any:
-        """Return what is differentiated of what f returned."""
+        """Return the part of f's result that is differentiated."""
         if self.backward is not None:
             if not (isinstance(result, (tuple, list)) and len(result) >= 2):
                 raise ConfigurationError(
@@ -54,36 +54,35 @@ class Problem:
 
 @dataclass(kw_only=True)
 class Subject:
-    """One point: the scalar program, the gradient under test and autodiff's, all in one dtype."""
+    """One point: the scalar program with the gradients under test and by autodiff, in one dtype."""
 
     problem: Problem
     program: Any
     dtype: np.dtype
-    out: Any  # structure of the outputs: (treedef, positions of floats, leaves)
+    out: Any  # the outputs: (treedef, positions of the floats, shape and dtype of each leaf)
     standard: bool  # run under standard dtype promotion
     tested: str = ""
-    beside: bool = False  # not at the given arguments but near them
+    beside: bool = False  # near the given arguments, not at them
     notes: list[str] = field(default_factory=list)
-    manual_trace: Any = None  # Traced, or EAGER for a gradient that cannot be
-    autodiff_trace: Traced | Untraced | None = None
-    signature: list[Any] = field(default_factory=list)  # the branches of f, read once
-    plain: list[Any] = field(
-        default_factory=list
-    )  # the gradient without rules of its own, likewise
+    manual_trace: Any = None  # a TracedProgram, or EAGER for a gradient that cannot be traced
+    autodiff_trace: TracedProgram | EagerProgram | None = None
+    # Both are lists of at most one item, filled when it is first needed.
+    signature: list[Any] = field(default_factory=list)  # the signature function of f's branches
+    plain: list[Any] = field(default_factory=list)  # the gradient without custom rules
 
     @contextlib.contextmanager
     def scope(self):
-        """Set the precision for the duration of a computation, and put it back."""
+        """Set the precision for the duration of a computation, and restore it afterwards."""
         with _scope(self.dtype, self.standard):
             yield
 
     @property
     def has_manual(self) -> bool:
-        """Whether a gradient or a backward pass by hand is under test, rather than autodiff."""
+        """Whether a hand-written gradient or backward pass is under test, rather than autodiff."""
         return self.problem.grad is not None or self.problem.backward is not None
 
-    def moved(self, rng: np.random.Generator, amount: float) -> "Subject":
-        """Return the same at a random point nearby."""
+    def nearby(self, rng: np.random.Generator, amount: float) -> "Subject":
+        """Return the subject at a random point nearby."""
         variables = []
         for variable in self.program.variables:
             x = np.asarray(variable, np.float64)
@@ -99,29 +98,31 @@ def _scope(dtype: Any, standard: bool):
     stack = contextlib.ExitStack()
     if np.dtype(dtype) == np.float64:
         stack.enter_context(jax.enable_x64(True))
+    # TF32 products on a GPU would be the noise that hides a derivative.
     stack.enter_context(jax.default_matmul_precision("highest"))
     if standard:
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
     return stack
 
 
-class StaysNarrow(Exception):
-    """The function gives float32 or less whatever its arguments are."""
+class Float32Only(Exception):
+    """The function returns float32 or less, whatever its arguments are."""
 
 
 def prepare(problem: Problem, float32_only: bool) -> Subject:
-    """Trace f, in float64 if it can run in it, else in float32 with a note that says why."""
+    """Trace f in float64 where it can run in that, else in float32 with a note that says why."""
     if float32_only:
         return _prepare(problem, np.float32, False)
     try:
         return _prepare(problem, np.float64, False)
     except ConfigurationError:
         raise
-    except StaysNarrow as error:
+    except Float32Only as error:
         why = str(error)
     except Exception as error:
+        # JAX exports no name for this error, which strict promotion raises.
         if type(error).__name__ == "TypePromotionError":
-            with contextlib.suppress(StaysNarrow):
+            with contextlib.suppress(Float32Only):
                 subject = _prepare(problem, np.float64, True)
                 subject.notes.append(
                     "float64 arguments meet narrower constants of f: run with standard promotion"
@@ -129,17 +130,18 @@ def prepare(problem: Problem, float32_only: bool) -> Subject:
                 return subject
             why = "f computes in float32 whatever its arguments are"
         else:
-            text = told(error)
+            text = error_text(error)
             why = f"f raises in float64 ({text})"
+            # A function that raises on its own arguments, too, is the user's error.
             try:
                 problem.f(*problem.arguments.rebuild([x.value for x in problem.arguments.leaves]))
             except Exception as own:
-                also = "" if told(own) == text else f"; in float64 {text}"
+                also = "" if error_text(own) == text else f"; in float64 {text}"
                 name, words = name_and_text(own)
                 raise ConfigurationError(
                     f"f raised {name} on the given arguments: {words}{also}"
                 ) from own
-    with blamed("f", "when traced in float32"):
+    with user_errors("f", "when traced in float32"):
         subject = _prepare(problem, np.float32, False)
     subject.notes.append(f"{why}: checked in float32 only, with coarser bounds")
     return subject
@@ -149,7 +151,10 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
     arguments = problem.arguments
     with _scope(dtype, standard):
         variables = arguments.variables(dtype)
-        constants = [jnp.asarray(a) for a in arguments.held(dtype if dtype == np.float64 else None)]
+        constants = [
+            jnp.asarray(a)
+            for a in arguments.constant_arrays(dtype if dtype == np.float64 else None)
+        ]
         call = caller(problem)
         try:
             traced = trace(call, variables, constants)
@@ -160,7 +165,7 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
 
             def eager(variables):
                 with _scope(dtype, standard):
-                    arrays, meta = call(as_given(arguments, variables), None)
+                    arrays, meta = call(in_given_types(arguments, variables), None)
                 box.append(meta)
                 return arrays
 
@@ -169,7 +174,7 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
             out = box[-1]
         values = [np.asarray(v) for v in program.outputs()]
     if dtype == np.float64 and not any(v.dtype == np.float64 for v in values):
-        raise StaysNarrow(f"f returns {values[0].dtype} for float64 arguments")
+        raise Float32Only(f"f returns {values[0].dtype} for float64 arguments")
     program.cotangent = _cotangent(problem, out, values)
     program.values = values
     subject = Subject(
@@ -184,13 +189,21 @@ def _prepare(problem: Problem, dtype: Any, standard: bool) -> Subject:
     return subject
 
 
+def pull_back(function: Callable, variables: Any, cotangent: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the gradients of <cotangent, function(variables)> and the outputs, by autodiff."""
+    outputs, pull = jax.vjp(function, variables)
+    weights = [jnp.asarray(w).astype(o.dtype) for w, o in zip(cotangent, outputs, strict=True)]
+    return pull(weights)[0], outputs
+
+
 def caller(problem: Problem, f: Callable | None = None) -> Callable:
     """Return call(variables, constants) -> (float outputs, structure of all outputs)."""
 
     def call(variables: Sequence[Any], constants: Sequence[Any] | None):
         result = (f or problem.f)(*problem.arguments.rebuild(variables, constants))
+        # A reference returns no cache, though f does; it has an auxiliary result if f has.
         plain = f is not None and (problem.backward is not None or not problem.has_aux)
-        out = result if plain else problem.outputs_of(result)  # a reference has no cache
+        out = result if plain else problem.outputs_of(result)
         leaves, structure = jax.tree.flatten(out)
         floats = [i for i, leaf in enumerate(leaves) if _is_float_output(leaf)]
         if not floats:
@@ -219,8 +232,8 @@ def _is_float_output(leaf: Any) -> bool:
 def _cotangent(problem: Problem, out: Any, values: list[np.ndarray]) -> list[Any]:
     """Return random weights ±U(½, 3/2) of the outputs, 1 for a scalar; never all ones.
 
-    Softmax, layer and batch normalization send constants to zero. Leaves are scaled alike, so that
-    none of them is swamped.
+    Softmax, layer and batch normalization send constants to zero, so equal weights would show
+    nothing. Each output is weighted by its inverse scale, so that none of them swamps the others.
     """
     structure, floats, _ = out
     if problem.cotangent is not None:
@@ -257,8 +270,8 @@ def _cotangent(problem: Problem, out: Any, values: list[np.ndarray]) -> list[Any
     return weights
 
 
-def as_given(arguments: Arguments, variables: Sequence[Any]) -> list[Any]:
-    """Return the leaves as NumPy arrays or Python floats where they were given so."""
+def in_given_types(arguments: Arguments, variables: Sequence[Any]) -> list[Any]:
+    """Return the leaves as NumPy arrays or Python floats where the user gave such."""
     given = []
     for leaf, variable in zip(arguments.leaves, variables, strict=True):
         if isinstance(leaf.value, float) and not isinstance(leaf.value, np.generic):

@@ -1,4 +1,4 @@
-"""Exceptions of the user's functions, told with the function's name and its own words."""
+"""Exceptions of the user's functions, raised again with the function's name and its own words."""
 
 import contextlib
 import re
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from jaxnet.errors import ConfigurationError, JaxnetError
 
-# What JAX raises for a callback has the traceback as its text, and what was raised at its end.
+# JAX raises an error for a callback whose text is a traceback, with the first exception at its end.
 _RAISED = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?:$|: ?(?P<text>.*))", re.DOTALL | re.MULTILINE)
 
 
 @contextlib.contextmanager
-def blamed(who: str, where: str) -> Iterator[None]:
-    """Raise what the user's function raises as a ConfigurationError that names the function.
+def user_errors(who: str, where: str) -> Iterator[None]:
+    """Turn an exception of the user's function into a ConfigurationError that names the function.
 
-    >>> with blamed("grad=", "on the given arguments"):
+    >>> with user_errors("grad=", "on the given arguments"):
     ...     {}["w"]
     Traceback (most recent call last):
     jaxnet.errors.ConfigurationError: grad= raised KeyError on the given arguments: 'w'
@@ -29,7 +29,7 @@ def blamed(who: str, where: str) -> Iterator[None]:
 
 
 def name_and_text(error: BaseException, most: int = 400) -> tuple[str, str]:
-    """Return the exception's name and text, those of the callback's if one raised it.
+    """Return the exception's name and text; for a failed callback, of its own exception.
 
     >>> name_and_text(RuntimeError('INTERNAL: Traceback:\\n  File "a.py", line 1\\nKeyError: 3'))
     ('KeyError', '3')
@@ -42,10 +42,10 @@ def name_and_text(error: BaseException, most: int = 400) -> tuple[str, str]:
     return name, " ".join(text.split())[:most] or "no message"
 
 
-def told(error: BaseException, most: int = 400) -> str:
-    """Return name and text in one piece.
+def error_text(error: BaseException, most: int = 400) -> str:
+    """Return the exception's name and text as "name: text".
 
-    >>> told(ValueError("no such key"))
+    >>> error_text(ValueError("no such key"))
     'ValueError: no such key'
     """
     return ": ".join(name_and_text(error, most))

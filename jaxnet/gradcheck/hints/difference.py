@@ -1,17 +1,17 @@
-"""A wrong gradient beside the right one, and words for where they differ."""
+"""The difference of a wrong gradient from the right one, and words for where they differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-_EXACT = 1e-8
-"""Relative residual up to which two arrays count as the same."""
+_MAX_SAME_RESIDUAL = 1e-8
+"""Two arrays with a smaller relative residual count as the same."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Difference:
-    """One leaf: a = manual, n = reference, d = a − n, and which entries differ."""
+    """One leaf: a = manual, n = reference, d = a − n, and `wrong` marks the entries that differ."""
 
     a: np.ndarray
     n: np.ndarray
@@ -29,17 +29,22 @@ class Difference:
         self.noise = np.linalg.norm(self.bound)
 
     def same(self, x: np.ndarray, y: np.ndarray, slack: float = 1.0) -> bool:
-        """Whether x = y up to rounding and the bound, which must not swallow the difference."""
+        """Whether x = y within rounding and a bound that does not hide the difference."""
+        # The second condition: any two arrays agree within a bound as large as their difference.
         miss = np.linalg.norm(x - y)
         size = max(np.linalg.norm(x), np.linalg.norm(y))
         noise = slack * self.noise
-        return bool(miss <= _EXACT * size + noise and miss <= 0.05 * np.linalg.norm(self.d))
+        return bool(
+            miss <= _MAX_SAME_RESIDUAL * size + noise and miss <= 0.05 * np.linalg.norm(self.d)
+        )
 
     def is_multiple(self, factor: float) -> np.ndarray:
-        """Return where a = factor·n up to rounding and the bound."""
+        """Return where a = factor·n within rounding and the bound."""
         y = factor * self.n
         slack = max(1.0, abs(factor)) * self.bound
-        return np.abs(self.a - y) <= _EXACT * np.maximum(np.abs(self.a), np.abs(y)) + slack
+        return (
+            np.abs(self.a - y) <= _MAX_SAME_RESIDUAL * np.maximum(np.abs(self.a), np.abs(y)) + slack
+        )
 
 
 def slope_of(y: np.ndarray, x: np.ndarray) -> float:
@@ -61,7 +66,7 @@ def cosine_of(x: np.ndarray, y: np.ndarray) -> float:
 def where_wrong(wrong: np.ndarray) -> str:
     """Return " at ..." if the wrong entries are few, or fill few indices of an axis; else ""."""
     if wrong.size >= 20 and wrong.sum() <= min(5, wrong.size / 10):
-        return f" at {listed([index_text(i) for i in np.argwhere(wrong).tolist()])}"
+        return f" at {join_words([index_text(i) for i in np.argwhere(wrong).tolist()])}"
     best = None
     for axis, n in enumerate(wrong.shape):
         hit = np.flatnonzero(wrong.any(axis=tuple(i for i in range(wrong.ndim) if i != axis)))
@@ -71,15 +76,15 @@ def where_wrong(wrong: np.ndarray) -> str:
         return ""
     _, axis, hit = best
     more = f" and {len(hit) - 5} more" if len(hit) > 5 else ""
-    return f" at index {listed(hit[:5])}{more} of axis {axis}"
+    return f" at index {join_words(hit[:5])}{more} of axis {axis}"
 
 
 def index_text(position: Sequence[int]) -> str:
-    """Return an index as it is written."""
+    """Return an index as text, such as [1, 2]."""
     return f"[{', '.join(map(str, position))}]"
 
 
-def listed(items: Sequence[object]) -> str:
+def join_words(items: Sequence[object]) -> str:
     """Return items as "a, b and c"."""
     *head, last = map(str, items)
     return f"{', '.join(head)} and {last}" if head else last
@@ -92,7 +97,7 @@ def axis_name(case: Difference, axis: int) -> str:
 
 
 def zeros_text(case: Difference, wrong: np.ndarray) -> str:
-    """Return in how many of the wrong entries only one of the two is 0."""
+    """Say in how many of the wrong entries only one of the two gradients is 0."""
     lost = int((wrong & (case.a == 0)).sum())
     extra = int(wrong.sum()) - lost
     texts = [f"0 in {lost} where the reference is not"] if lost else []
@@ -101,8 +106,8 @@ def zeros_text(case: Difference, wrong: np.ndarray) -> str:
 
 
 def totals_agree(case: Difference) -> bool:
-    """Whether the sums agree and are no accident of cancellation."""
+    """Whether the sums over all entries agree, and do not cancel to nothing."""
     got, expected = np.array([case.a.sum()]), np.array([case.n.sum()])
-    # Both may be 0 by the nature of the function: that says nothing.
+    # The nature of the function may make both of them 0, which says nothing.
     large = abs(expected[0]) > 1e-2 * np.abs(case.n).sum()
     return bool(large and case.same(got, expected, case.a.size**0.5))

@@ -1,4 +1,4 @@
-"""Gradients that are a multiple of the right one, on all entries or on some."""
+"""Rules for multiples of the right gradient, on all entries or on some."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from jaxnet.gradcheck.hints.difference import (
 
 
 def factor_rule(case: Difference) -> str | None:
-    """a = ρ·n."""
+    """Recognize a = ρ·n."""
     factor = slope_of(case.a, case.n)
     if factor == 0 or not case.same(case.a, factor * case.n):
         return None
@@ -29,7 +29,7 @@ def factor_rule(case: Difference) -> str | None:
 
 
 def _plain(factor: float, case: Difference) -> str:
-    """Return what can be said of a factor that is no dimension's."""
+    """Describe a factor that belongs to no dimension."""
     text = " on every entry: a constant missing or doubled"
     exponent = np.log2(abs(factor))
     if abs(exponent) >= 7 and abs(exponent - round(exponent)) < 1e-6:
@@ -43,7 +43,7 @@ def _plain(factor: float, case: Difference) -> str:
 
 
 def _meaning(factor: float, case: Difference) -> str | None:
-    """Return " = name: cause" for a factor that has one."""
+    """Return " = name: cause" for a factor with a known cause."""
     near = 2 * case.noise / max(np.linalg.norm(case.n), 1e-300) / max(abs(factor), 1e-9)
     near = max(1e-6, float(near))
     if near > 1e-3:
@@ -70,7 +70,7 @@ def _meaning(factor: float, case: Difference) -> str | None:
 
 
 def _unnamed(factor: float, near: float, case: Difference) -> str | None:
-    """Return " = 1/n: cause" where some axis of the program, no argument's, has n entries."""
+    """Return " = 1/n: cause" where some axis inside the program has n entries."""
     flipped = "sign flipped; " if factor < 0 else ""
     inverse = "−1/" if factor < 0 else "1/"
     for value, sign, cause in (
@@ -85,6 +85,7 @@ def _unnamed(factor: float, near: float, case: Difference) -> str | None:
 
 
 def _candidates(case: Difference) -> Iterator[tuple[float, str, str]]:
+    """Yield factors with their names and causes, the likeliest first."""
     yield 2.0, "2", "counted twice, or the ½ of a square forgotten"
     yield 0.5, "1/2", "the 2 of a square forgotten, or a ½ too many"
     axes = {f"the size of axis {i}": n for i, n in enumerate(case.a.shape) if n > 1}
@@ -105,7 +106,7 @@ def _candidates(case: Difference) -> Iterator[tuple[float, str, str]]:
 
 
 def partial_factor_rule(case: Difference) -> str | None:
-    """a = ρ·n on part of the entries, and right or 0 on the others."""
+    """Recognize a = ρ·n on part of the entries, right or 0 on the others."""
     both = (case.a != 0) & (np.abs(case.n) > case.bound)
     ratio = np.divide(case.a, case.n, out=np.ones_like(case.a), where=both)
     odd = both & case.wrong
@@ -115,7 +116,7 @@ def partial_factor_rule(case: Difference) -> str | None:
     scaled = odd & case.is_multiple(factor)
     if scaled.sum() < 3 or (odd & ~scaled).any() or abs(factor - 1) < 1e-3:
         return None
-    share, place = f"{scaled.mean():.0%} of the entries", where_wrong(scaled)
+    share, where = f"{scaled.mean():.0%} of the entries", where_wrong(scaled)
     rest = case.wrong & ~odd
     if rest.any():
         if case.a[rest].all() and totals_agree(case):
@@ -125,13 +126,13 @@ def partial_factor_rule(case: Difference) -> str | None:
             f"probability (1/{factor:.4g} = {1 / factor:.4g})"
         )
     if abs(factor + 1) < 1e-6:
-        return f"sign flipped on {share}{place}, the others right"
-    cause = "" if place else ": a leaky slope, a keep probability, or a mask that scales"
-    return f"factor {factor:.4g} on {share}{place}, the others right{cause}"
+        return f"sign flipped on {share}{where}, the others right"
+    cause = "" if where else ": a leaky slope, a keep probability, or a mask that scales"
+    return f"factor {factor:.4g} on {share}{where}, the others right{cause}"
 
 
 def per_channel_rule(case: Difference) -> str | None:
-    """a = ρ_i·n, one factor ρ_i an index of an axis."""
+    """Recognize a = ρ_i·n with one factor ρ_i for each index of an axis."""
     for axis, n in enumerate(case.a.shape):
         if n < 2 or case.a.size // n < 2:
             continue

@@ -1,7 +1,7 @@
-"""What a wrong gradient looks like: the likely cause, read off its difference from the right one.
+"""The likely cause of a wrong gradient, by rules on its difference from the right one.
 
-A hint is a guess and worded as one. The rules stand in `RULES`, the most specific first; the first
-that has something to say wins.
+A hint is a guess and worded as one. `RULES` has the most specific rules first, and the first rule
+with an answer wins.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -37,9 +37,9 @@ def hint(
     """Return the likely cause of manual − reference, or None where they agree within the bound.
 
     `parameter` is the leaf itself (for terms in proportion to it), `dimensions` name sizes that a
-    factor may come from, `sizes` are further ones without a name, `bound` is the absolute error of
-    the reference, one or one an entry. `cotangent` is that of the scalar loss: terms of its own
-    gradient, such as an L2 term, appear multiplied by it; None where there is no such number.
+    factor may come from, `sizes` are further sizes without a name, and `bound` is the absolute
+    error of the reference, one number or one for each entry. `cotangent` is the weight of the
+    scalar loss, which multiplies terms of its own such as an L2 term; None if f returns no scalar.
 
     >>> g = np.arange(1.0, 7.0).reshape(2, 3)
     >>> hint(g / 16, g, dimensions={"batch": 16})
@@ -63,7 +63,15 @@ def hint(
     if parameter is not None:
         parameter = np.atleast_1d(np.asarray(parameter, np.float64))
     named = {name: size for name, size in dimensions.items() if size > 1}
-    case = Difference(manual, reference, bound, parameter, named, cotangent, frozenset(sizes))
+    case = Difference(
+        a=manual,
+        n=reference,
+        bound=bound,
+        parameter=parameter,
+        dimensions=named,
+        cotangent=cotangent,
+        sizes=frozenset(sizes),
+    )
     with np.errstate(all="ignore"):
         if text := not_finite_rule(case):
             return text
@@ -91,4 +99,4 @@ RULES: tuple[Callable[[Difference], str | None], ...] = (
     same_total_rule,
     otherwise_rule,
 )
-"""The first that has something to say wins; NaN and inf come before all of them."""
+"""The first rule with an answer wins; NaN and inf are asked for before."""

@@ -1,4 +1,4 @@
-"""Differences that are told by their size: rounding, small constants, anything else."""
+"""Rules that go by the size of the difference: rounding, small constants, anything else."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from jaxnet.gradcheck.hints.difference import Difference, cosine_of
 
 
 def rounding_rule(case: Difference) -> str | None:
-    """Errors of random sign, of one size relative to the entry or to the leaf."""
+    """Recognize rounding: errors of random sign and one relative size."""
     if case.a.size < 16 or abs(cosine_of(case.d, case.n)) > 0.5:
         return None
     live = case.n != 0
     error = float(np.median(np.abs(case.d[live] / case.n[live])))
     for bits, unit, name in _FORMATS:
-        if error < 16 * unit and (_rounded(case.a, bits) == case.a).all():
+        if error < 16 * unit and (_round_mantissa(case.a, bits) == case.a).all():
             return f"every entry is a {name} number, off by {error:.1e}: computed or stored in it"
     if error > 2**-5:
         return None
@@ -37,14 +37,14 @@ _LEVELS = (
 )
 
 
-def _rounded(x: np.ndarray, bits: int) -> np.ndarray:
-    """Return x rounded to so many bits of mantissa."""
+def _round_mantissa(x: np.ndarray, bits: int) -> np.ndarray:
+    """Return x rounded to `bits` bits of mantissa."""
     mantissa, exponent = np.frexp(x)
     return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
 
 
 def small_rule(case: Difference) -> str | None:
-    """A small smooth difference: a constant like eps."""
+    """Recognize a small smooth difference: a constant such as eps."""
     error = np.linalg.norm(case.d) / np.linalg.norm(case.n)
     if not 1e-9 < error < 1e-3:
         return None
@@ -55,7 +55,7 @@ def small_rule(case: Difference) -> str | None:
 
 
 def otherwise_rule(case: Difference) -> str:
-    """Whatever is left: size, angle and signs."""
+    """Describe any other difference by its size, angle and signs."""
     cosine = cosine_of(case.a, case.n)
     ratio = np.linalg.norm(case.a) / np.linalg.norm(case.n)
     signs = np.mean(np.sign(case.a) != np.sign(case.n))

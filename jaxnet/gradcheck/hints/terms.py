@@ -1,12 +1,12 @@
-"""Terms that a gradient lacks or has once too often: penalties, means, statistics."""
+"""Rules for terms that a gradient lacks or has once too often: penalties, means, statistics."""
 
 import numpy as np
 
-from jaxnet.gradcheck.hints.difference import Difference, axis_name, listed, slope_of
+from jaxnet.gradcheck.hints.difference import Difference, axis_name, join_words, slope_of
 
 
 def l2_rule(case: Difference) -> str | None:
-    """d = λ·θ."""
+    """Recognize d = λ·θ: an L2 term."""
     if case.parameter is None or case.a.size < 3 or np.ptp(case.parameter) == 0:
         return None
     factor = slope_of(case.d, case.parameter)
@@ -16,7 +16,7 @@ def l2_rule(case: Difference) -> str | None:
 
 
 def l1_rule(case: Difference) -> str | None:
-    """d = λ·sign(θ)."""
+    """Recognize d = λ·sign(θ): an L1 term."""
     if case.parameter is None or case.a.size < 3:
         return None
     sign = np.sign(case.parameter)
@@ -33,7 +33,7 @@ def l1_rule(case: Difference) -> str | None:
 def _penalty(case: Difference, factor: float, of: str, term: str, missing: str) -> str:
     """Name a term of the loss that the gradient lacks or has once too often, by its sign."""
     extra = "counted twice, or one that the loss does not have"
-    if not case.cotangent:  # weights of either sign: which of the two it is cannot be told
+    if not case.cotangent:  # random weights hide the sign, and with it which of the two it is
         return f"difference in proportion to {of}: {term} {missing}, {extra}"
     factor /= case.cotangent
     sign, kind = ("−", missing) if factor < 0 else ("", extra)
@@ -41,7 +41,7 @@ def _penalty(case: Difference, factor: float, of: str, term: str, missing: str) 
 
 
 def constant_rule(case: Difference) -> str | None:
-    """d does not depend on the index of an axis."""
+    """Recognize a difference that does not depend on the index of an axis."""
     if case.a.size < 3 or not case.wrong.all():
         return None
     constant = [
@@ -53,13 +53,13 @@ def constant_rule(case: Difference) -> str | None:
         return None
     names = [f"{axis}{axis_name(case, axis)}" for axis in constant]
     return (
-        f"the difference is constant along axis {listed(names)}: a mean or sum term missing, "
+        f"the difference is constant along axis {join_words(names)}: a mean or sum term missing, "
         f"doubled, or of another axis"
     )
 
 
 def statistics_rule(case: Difference) -> str | None:
-    """d = α + β·x in each row or column: the terms that mean and variance add in a backward."""
+    """Recognize d = α + β·x along an axis: the terms of mean and variance in a backward pass."""
     if case.parameter is None:
         return None
     for axis in range(case.a.ndim):

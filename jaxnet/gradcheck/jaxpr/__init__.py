@@ -1,1 +1,1 @@
-"""Traced programs: their equations, compiled code, reruns with other equations, rounding."""
+"""TracedProgram programs: their equations, compiled code, reruns with other equations, rounding."""

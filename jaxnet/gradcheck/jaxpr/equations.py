@@ -1,4 +1,4 @@
-"""Equations of a program: what they hold, how they are evaluated, where they come from."""
+"""Equations of a traced program: what they hold, how to evaluate them, where they come from."""
 
 import os
 import re
@@ -12,25 +12,20 @@ from jax.core import eval_jaxpr
 from jax.extend import core
 
 DEAD, STOPPED, DIFFERENTIABLE = 0, 1, 2
-"""How a value reaches the result: not at all, only through stop_gradient, or freely."""
+"""Levels at which a value reaches the result: not at all, through stop_gradient only, freely."""
 
 CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
+    **dict.fromkeys(("jit", "pjit", "remat", "remat2", "checkpoint"), "jaxpr"),
+    **dict.fromkeys(("closed_call", "core_call"), "call_jaxpr"),
+    **dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), "call_jaxpr"),
     "custom_vmap_call": "call",
 }
-"""Primitive -> the parameter that holds the program it runs."""
+"""Primitive that runs a program once -> the parameter that holds the program."""
 
 
 def evaluate(eqn, operands) -> list[Any]:
     """Evaluate one equation as JAX does, whatever its primitive."""
+    # `eval_jaxpr` knows every primitive, so the equation is wrapped in a program of its own.
     pairs = zip(eqn.invars, operands, strict=True)
     slots = {v: operand for v, operand in pairs if not isinstance(v, core.Literal)}
     results = [v for v in eqn.outvars if not isinstance(v, core.DropVar)]
@@ -42,7 +37,7 @@ def evaluate(eqn, operands) -> list[Any]:
 
 
 def open_program(closed) -> tuple[core.Jaxpr, Sequence[Any]]:
-    """Return a program and its constants, which stand in a ClosedJaxpr before jax 0.11."""
+    """Return a program and its constants; before jax 0.11 a ClosedJaxpr holds them."""
     return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
 
 
@@ -52,14 +47,14 @@ def inputs_of(program) -> list[core.Var]:
 
 
 def programs_in(params):
-    """Yield the programs among the parameters of an equation, in tuples too."""
+    """Yield the programs among the parameters of an equation, also those in tuples."""
     for value in jax.tree.leaves(list(params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
         if hasattr(value, "eqns"):
             yield open_program(value)[0]
 
 
 def writes(eqn) -> bool:
-    """Whether the equation changes a mutable array, so that it matters with no result used."""
+    """Whether the equation changes a mutable array: then it matters though no result is used."""
     return bool(eqn.effects) and any(map(is_mutable, eqn.invars))
 
 
@@ -95,5 +90,5 @@ def source_of(program) -> tuple[str, str]:
 
 
 def count_pairs(outer, inner, condition) -> int:
-    """Count variables outside and inside of a loop whose types meet a condition."""
+    """Count the pairs of variables, outside and inside a loop, whose types meet a condition."""
     return sum(condition(a.aval, b.aval) for a, b in zip(outer, inner, strict=True))

@@ -1,6 +1,6 @@
-"""A program run again with its equations changed: inner programs are opened, loops rebuilt.
+"""A program run again with other equations: inner programs are opened, loops built anew.
 
-Values may be pytrees (a number beside its perturbed double), as long as every carry keeps its
+Values may be pytrees, such as a number beside its perturbed copy, as long as every carry keeps its
 structure.
 """
 
@@ -13,10 +13,10 @@ from jax.extend import core
 from jaxnet.gradcheck.jaxpr.equations import CALLS, count_pairs, inputs_of, open_program, value_of
 
 Step = Callable[[Any, list[Any]], list[Any]]
-"""step(equation, operands) -> results, for an equation that holds no program of its own."""
+"""step(equation, operands) -> results, for an equation without a program inside."""
 
 Opens = Callable[[Any], bool]
-"""opens(equation) -> whether its inner program is to be run in its place."""
+"""opens(equation) -> whether to run its inner program in its place."""
 
 
 def recompute(program: Any, consts: Any, values: Any, step: Step, lift: Callable, opens: Opens):

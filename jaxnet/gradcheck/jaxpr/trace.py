@@ -1,4 +1,4 @@
-"""Functions traced to programs; compiled code kept by what the program is, not by who asked."""
+"""Functions traced to programs, and a cache of compiled code by what a program computes."""
 
 import hashlib
 import re
@@ -14,50 +14,53 @@ from jax.core import eval_jaxpr
 
 from jaxnet.gradcheck.jaxpr.equations import value_of
 
-# Closures made anew for every check trace to the same text, and find their compiled code again; a
-# function changed in place traces to another, and never meets its stale code.
+# The key is what a program computes, not who asked: closures made anew for every check trace to the
+# same text and find their compiled code again, and a function that was changed traces to another.
 _COMPILED: OrderedDict[Any, Callable] = OrderedDict()
-_KEPT = 128
+_MAX_COMPILED = 128  # functions in the cache
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-class Traced(NamedTuple):
-    """A program: arrays in, list of arrays out, and what else the function returned."""
+class TracedProgram(NamedTuple):
+    """A program: arrays in, a list of arrays out, and what else the function returned.
+
+    The program holds its callbacks, so their identities stay theirs while its code is in the cache.
+    """
 
     jaxpr: Any
     consts: list[Any]
     meta: Any
-    fingerprint: str  # of what it computes, but for its callbacks
-    callbacks: tuple[int, ...] = ()  # alive, and their numbers nobody else's, while code is kept
+    fingerprint: str  # a hash of what the program computes, without its callbacks
+    callbacks: tuple[int, ...] = ()  # the identities of its callbacks
 
     @property
     def code(self) -> Any:
-        """Return the key of compiled code: the text of a program does not tell callbacks apart."""
+        """Return the key of compiled code; callbacks belong to it, since the text shows none."""
         return self.fingerprint, self.callbacks
 
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate inside another program."""
         outputs = eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(inputs))
-        # A constant among the results is a literal of the program, and comes as a Python number.
+        # A constant result is a literal of the program, which evaluates to a Python number.
         return [
             value_of(var) if isinstance(var, jex.Literal) else out
             for out, var in zip(outputs, self.jaxpr.outvars, strict=True)
         ]
 
     def run(self, *inputs: Any) -> list[Any]:
-        """Evaluate, compiled."""
+        """Evaluate with compiled code."""
         function = compiled(("run", self.code), self._compile)
         return function(self.consts, inputs)
 
     def _compile(self) -> Callable:
-        # Run once or twice: a third less of compile time is worth more than fast code.
+        # The code runs once or twice: compiling in two thirds of the time is worth more than speed.
         return jax.jit(
             lambda consts, inputs: self(consts, inputs),
             compiler_options={"xla_backend_optimization_level": 0},
         )
 
 
-def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> Traced:
+def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> TracedProgram:
     """Trace `function(*inputs) -> (arrays, anything)` on concrete inputs."""
     box = []
 
@@ -68,23 +71,29 @@ def trace(function: Callable[..., tuple[list[Any], Any]], *inputs: Any) -> Trace
 
     closed = jax.make_jaxpr(arrays_only)(*inputs)
     calls = tuple(_callbacks(closed.jaxpr))
-    return Traced(closed.jaxpr, list(closed.consts), box[-1], _fingerprint(closed), calls)
+    return TracedProgram(
+        jaxpr=closed.jaxpr,
+        consts=list(closed.consts),
+        meta=box[-1],
+        fingerprint=_fingerprint(closed),
+        callbacks=calls,
+    )
 
 
-class Untraced(NamedTuple):
-    """A function that runs outside of jit only."""
+class EagerProgram(NamedTuple):
+    """A function that runs outside of jit only, operation by operation."""
 
     function: Callable[..., tuple[list[Any], Any]]
 
     def run(self, *inputs: Any) -> list[Any]:
-        """Evaluate, operation by operation."""
+        """Evaluate operation by operation."""
         return self.function(*inputs)[0]
 
 
 def try_to_trace(
     function: Callable[..., tuple[list[Any], Any]], *inputs: Any
-) -> tuple[Traced | Untraced, Exception | None]:
-    """Return what runs `function` at these shapes, and why it is not compiled, if so.
+) -> tuple[TracedProgram | EagerProgram, Exception | None]:
+    """Return a program of `function`, and the error where it cannot be traced.
 
     Some of JAX's own rules read the values of constants, such as the 0 from which a window is
     summed, and find none in a trace.
@@ -92,7 +101,7 @@ def try_to_trace(
     try:
         return trace(function, *inputs), None
     except Exception as error:
-        return Untraced(function), error
+        return EagerProgram(function), error
 
 
 def _callbacks(jaxpr: Any) -> Iterator[int]:
@@ -107,7 +116,7 @@ def compiled(key: Any, make: Callable[[], Callable]) -> Callable:
     """Return the compiled function of this key, made at the first call."""
     if key not in _COMPILED:
         _COMPILED[key] = make()
-        while len(_COMPILED) > _KEPT:
+        while len(_COMPILED) > _MAX_COMPILED:
             _COMPILED.popitem(last=False)
     _COMPILED.move_to_end(key)
     return _COMPILED[key]
@@ -124,7 +133,7 @@ def _fingerprint(closed: Any) -> str:
 
 
 def _inner_arrays(jaxpr: Any) -> list[Any]:
-    """Return the arrays that the printed program does not show: they decide what it computes."""
+    """Return the arrays that the printed program hides, though they decide what it computes."""
     arrays = []
     for equation in walk(jaxpr):
         arrays += [v.val for v in equation.invars if isinstance(v, jex.Literal) and np.ndim(v.val)]
@@ -141,12 +150,12 @@ def _bytes(array: Any) -> bytes:
         array = jax.random.key_data(array)
     try:
         return np.asarray(array).tobytes()
-    except Exception:  # a mutable reference or a token: never shared
+    except Exception:  # a mutable reference or a token, which no two programs share
         return str(id(array)).encode()
 
 
 def walk(jaxpr: Any) -> list[Any]:
-    """Return every equation, those of inner programs too."""
+    """Return every equation, with the equations of inner programs."""
     equations = []
     for equation in jaxpr.eqns:
         equations.append(equation)
@@ -155,26 +164,26 @@ def walk(jaxpr: Any) -> list[Any]:
     return equations
 
 
-def rounding_units(traced: Traced) -> set[float]:
-    """Return the rounding units in which the program computes, of numbers cut short too."""
-    units = {0.0}
+def roundoffs_in(traced: TracedProgram) -> set[float]:
+    """Return the unit roundoffs in which the program computes, `reduce_precision` included."""
+    roundoffs = {0.0}
     for equation in walk(traced.jaxpr):
         for v in equation.outvars:
             if hasattr(v.aval, "dtype") and jnp.issubdtype(v.aval.dtype, jnp.floating):
-                units.add(unit_of(equation, v.aval.dtype))
-    return units
+                roundoffs.add(roundoff_of(equation, v.aval.dtype))
+    return roundoffs
 
 
-def unit_of(equation: Any, dtype: Any) -> float:
-    """Return the unit to which an equation rounds its results of a dtype."""
-    unit = float(jnp.finfo(dtype).eps) / 2
+def roundoff_of(equation: Any, dtype: Any) -> float:
+    """Return the unit roundoff, half of eps, of an equation's results of a dtype."""
+    roundoff = float(jnp.finfo(dtype).eps) / 2
     if equation.primitive.name == "reduce_precision":
-        return max(unit, 2.0 ** -(equation.params["mantissa_bits"] + 1))
-    return unit
+        return max(roundoff, 2.0 ** -(equation.params["mantissa_bits"] + 1))
+    return roundoff
 
 
-def bytes_per_evaluation(traced: Traced) -> int:
-    """Return the size of all intermediate results, if none of them were fused or freed."""
+def bytes_per_evaluation(traced: TracedProgram) -> int:
+    """Return the bytes of all intermediate results, as if none of them were fused or freed."""
     total = 0
     for equation in traced.jaxpr.eqns:
         for v in equation.outvars:

@@ -1,7 +1,7 @@
-"""Which side won: for each branching primitive, a code an element and whether operands tie.
+"""Rules of the branching primitives: which side wins at each element, and whether operands tie.
 
-A rule takes (params, operands, results) and returns (codes, tied): uint32 codes of any shape that
-change exactly when another side wins, and one boolean, whether some element sits on the boundary.
+A rule maps (params, operands, results) to (codes, tied): uint32 codes of any shape that change
+exactly when another side wins, and one boolean, whether some element lies on the boundary.
 """
 
 import functools
@@ -44,7 +44,7 @@ def fold(packed: UInt32[Array, "steps sites"]) -> UInt32[Array, " sites"]:
 def fold_next(
     total: UInt32[Array, " sites"], packed: UInt32[Array, " sites"]
 ) -> UInt32[Array, " sites"]:
-    """Add one step's packed codes to those of the steps before."""
+    """Add the packed codes of one more step to the total of the steps before."""
     winners = _scramble((total >> 1) + np.uint32(0x9E3779B9)) + (packed >> 1)
     return (winners << 1) | ((total | packed) & 1)
 
@@ -71,7 +71,7 @@ def _same_shape(*operands: Array) -> tuple[Array, ...]:
 
 
 def _order(a: Array, b: Array) -> tuple[UInt32[Array, "..."], Array]:
-    """Code 0 where a = b, 1 where a > b, 2 where a < b."""
+    """Return code 0 where a = b, 1 where a > b, 2 where a < b, and whether any are equal."""
     a, b = _same_shape(a, b)
     if jnp.iscomplexobj(a):
         return _code(a == b), (a == b).any()
@@ -112,7 +112,7 @@ def _floor(params, operands, results):
 
 
 def _convert(params, operands, results):
-    """Float to integer cuts off at every integer but 0; float to boolean at 0."""
+    """Return the results: float to integer jumps at every integer but 0, float to boolean at 0."""
     (x,), (y,) = operands, results
     if y.dtype == bool:
         return _code(y), (x == 0).any()
@@ -164,11 +164,11 @@ def _approximate_top_k(params, operands, results):
 
 
 def _window_extreme(params, operands, results):
-    """Compare each place of the window with its winner: as many passes as the window is large."""
+    """Compare each position of the window with its winner, in one pass for each position."""
     (x,), (y,) = operands, results
     window, strides = params["window_dimensions"], params["window_strides"]
     if np.prod(window) > 1024:
-        raise NotImplementedError(f"a window of {np.prod(window)} places")
+        raise NotImplementedError(f"a window of {np.prod(window)} positions")
     inside = jnp.ones(x.shape, bool)
     padding = [
         (low, high, dilation - 1)
@@ -176,13 +176,14 @@ def _window_extreme(params, operands, results):
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), padding)
     inside = lax.pad(inside, jnp.array(False), padding)
+    # The patches of all windows at once would take as much memory as the window is large.
     codes, winners = jnp.zeros(y.shape, jnp.uint32), jnp.zeros(y.shape, jnp.int32)
-    for place, offset in enumerate(itertools.product(*map(range, window))):
+    for position, offset in enumerate(itertools.product(*map(range, window))):
         start = [o * d for o, d in zip(offset, params["window_dilation"], strict=True)]
         stop = [s + (n - 1) * k + 1 for s, n, k in zip(start, y.shape, strides, strict=True)]
         cut = functools.partial(lax.slice, start_indices=start, limit_indices=stop, strides=strides)
         won = cut(inside) & (cut(x) == y)
-        codes += _code(won) * np.uint32((place * 0x9E3779B1 + 1) % 2**32)
+        codes += _code(won) * np.uint32((position * 0x9E3779B1 + 1) % 2**32)
         winners += won.astype(jnp.int32)
     return codes, (winners > 1).any()
 
@@ -211,33 +212,22 @@ RULES: dict[str, Rule] = {
 
 CONTINUOUS = {name for name in RULES if name.endswith(("max", "min"))} - {"argmax", "argmin"}
 CONTINUOUS |= {"abs", "clamp"}
-"""Under `stop_gradient` these are the shift of a softmax, which makes no kink, and no site."""
+"""Under `stop_gradient` these are the shift of a softmax, which makes no kink: no sites then."""
 
 OPAQUE = {
-    "pallas_call",
-    "tpu_custom_call",
-    "triton_kernel_call",
-    "mosaic_gpu",
-    "ffi_call",
-    "pure_callback",
-    "io_callback",
-    "call_hi_primitive",
-    "bitcast_convert_type",
-    "reduce",
-    "reduce_window",
-    "scatter_max",
-    "scatter_min",
-    "select_and_scatter",
-    "select_and_scatter_add",
-    "select_and_gather_add",
-    "pmax",
-    "pmin",
+    *("pallas_call", "tpu_custom_call", "triton_kernel_call", "mosaic_gpu", "ffi_call"),
+    *("pure_callback", "io_callback", "call_hi_primitive", "bitcast_convert_type", "reduce"),
+    *("reduce_window", "scatter_max", "scatter_min", "select_and_scatter"),
+    *("select_and_scatter_add", "select_and_gather_add", "pmax", "pmin"),
 }
 """Primitives that may hide a branch which no rule reads."""
 
 
 def sort(params: Mapping[str, Any], operands: Sequence[Array]):
-    """Sort once, the positions along: return (results, codes, tied)."""
+    """Sort with the positions as one more operand; return (results, codes, tied).
+
+    The permutation is the code. A rule that only sees the results could not tell equal keys apart.
+    """
     axis, keys = params["dimension"], params["num_keys"]
     positions = lax.broadcasted_iota(jnp.uint32, operands[0].shape, axis)
     *results, moved = lax.sort(
@@ -252,7 +242,7 @@ def sort(params: Mapping[str, Any], operands: Sequence[Array]):
 
 
 def branches(name: str, operands: Sequence[Any], results: Sequence[Any]) -> bool:
-    """Return whether a primitive on these operands (anything with a dtype) chooses by a float."""
+    """Whether a primitive on these operands (anything with a dtype) chooses by a float."""
     if name == "convert_element_type":
         return _is_float(operands[0]) and not jnp.issubdtype(results[0].dtype, jnp.inexact)
     if name == "select_n":

@@ -1,19 +1,20 @@
-"""A branching primitive of a program, the user's line that called it, and those found so far."""
+"""Branching primitives of a program, each with the user's line that called it, and their record."""
 
 import dataclasses
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend import source_info_util
 from jaxtyping import Array, UInt32
 
-from jaxnet.gradcheck.kinks import branch_rules
+from jaxnet.gradcheck.kinks.branch_rules import pack
 
-# The checker's own frames are not the user's.
-source_info_util.register_exclusion(os.path.dirname(os.path.dirname(__file__)) + os.sep)
+# Frames of the whole checker are skipped: a site is a line of the user's code.
+_CHECKER = os.path.dirname(os.path.dirname(__file__))
+source_info_util.register_exclusion(_CHECKER + os.sep)
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class Site:
         where = f"{os.path.basename(self.file)}:{self.line}" if self.line else "unknown line"
         return f"{self.primitive}, {where}"
 
+    def renamed(self, eqn: Any) -> "Site":
+        """Return the site with the primitive of an equation."""
+        return dataclasses.replace(self, primitive=eqn.primitive.name)
+
 
 @dataclass
-class Found:
-    """What a walk has met so far."""
+class BranchRecord:
+    """The branches that a walk through a program has met so far."""
 
     sites: list[Site] = field(default_factory=list)
     codes: list[Array] = field(default_factory=list)
@@ -49,26 +54,36 @@ class Found:
     def add(self, site: Site, codes: Array, tied: Array) -> None:
         """Note one branch."""
         self.sites.append(site)
-        self.codes.append(branch_rules.pack(codes, tied))
+        self.codes.append(pack(codes, tied))
 
-    def add_all(self, other: "Found", codes: Any) -> None:
-        """Note the branches of a part, with the codes that they had in the whole."""
-        self.sites += other.sites
-        self.codes += [codes[i] for i in range(len(other.sites))]
-        self.unread += other.unread
+    def add_all(self, inner: "BranchRecord", codes: Any) -> None:
+        """Note the branches of an inner program, with the codes they have in the outer one."""
+        self.sites += inner.sites
+        self.codes += [codes[i] for i in range(len(inner.sites))]
+        self.unread += inner.unread
 
     def stacked(self) -> UInt32[Array, " sites"]:
         """Return the codes as one array."""
         return jnp.stack(self.codes) if self.codes else jnp.zeros(0, jnp.uint32)
 
 
-def site_of(eqn) -> Site:
+class Visit(NamedTuple):
+    """One equation in the walk through a program, with its operands and what depends on it.
+
+    `varying` marks the operands that depend on a float argument, `used` says how each result
+    reaches the outputs. `caller` is the site that stands for all of a function of JAX.
+    """
+
+    eqn: Any
+    operands: list[Any]
+    varying: list[bool]
+    used: list[int]
+    site: Site
+    caller: Site | None
+
+
+def site_of(eqn: Any) -> Site:
     """Return the innermost line of the user's code, as JAX's own error messages find it."""
     text = source_info_util.summarize(eqn.source_info)
     match = re.match(r"(?P<file>.+?):(?P<line>\d+)(:\d+)? \(", text)
     return Site("", match["file"], int(match["line"])) if match else Site("")
-
-
-def named(site: Site, eqn) -> Site:
-    """Return the site with the name of the equation."""
-    return dataclasses.replace(site, primitive=eqn.primitive.name)

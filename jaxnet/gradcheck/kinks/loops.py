@@ -1,116 +1,120 @@
-"""Branches inside of scan, while and cond: the winners of all steps, folded."""
+"""Branches inside scan, while and cond: each site gets one code, folded over all steps."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnet.gradcheck.jaxpr.equations import DIFFERENTIABLE, count_pairs, open_program
-from jaxnet.gradcheck.kinks import branch_rules
-from jaxnet.gradcheck.kinks.branch_sites import Found, named
+from jaxnet.gradcheck.kinks.branch_rules import fold, fold_next
+from jaxnet.gradcheck.kinks.branch_sites import BranchRecord, Visit
 
 
-def _scan(walk, eqn, operands, moving, used, site, caller, found):
-    body, consts = open_program(eqn.params["jaxpr"])
+def _scan(walk, visit: Visit, record: BranchRecord):
+    params, operands, varying = visit.eqn.params, visit.operands, visit.varying
+    opened = body, _ = open_program(params["jaxpr"])
     # Stacked inputs and outputs have one axis more outside than inside.
-    per_step = count_pairs(eqn.invars, body.invars, lambda outer, inner: outer.ndim != inner.ndim)
-    carried = count_pairs(eqn.outvars, body.outvars, lambda outer, inner: outer.ndim == inner.ndim)
+    per_step = count_pairs(visit.eqn.invars, body.invars, lambda a, b: a.ndim != b.ndim)
+    carried = count_pairs(visit.eqn.outvars, body.outvars, lambda a, b: a.ndim == b.ndim)
     fixed = len(operands) - carried - per_step
-    depends = [*moving[:fixed], *[True] * carried, *moving[fixed + carried :]]
-    inner = Found()
+    # A carry counts as varying from the first step on: one trace of the body serves all steps.
+    inner_varying = [*varying[:fixed], *[True] * carried, *varying[fixed + carried :]]
+    needed = [max(visit.used)] * len(body.outvars)
+    inner = BranchRecord()
 
     def step(carry, xs):
         inner.clear()
         values = [*operands[:fixed], *carry, *xs]
-        outs, _ = walk(body, consts, values, depends, [used] * len(body.outvars), caller, inner)
+        outs, _ = walk(opened, values, inner_varying, needed, visit.caller, inner)
         return outs[:carried], (outs[carried:], inner.stacked())
 
     carry, (ys, codes) = lax.scan(
         step,
         operands[fixed : fixed + carried],
         operands[fixed + carried :],
-        length=eqn.params["length"],
-        reverse=eqn.params["reverse"],
-        unroll=eqn.params["unroll"],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
     )
-    found.add_all(inner, branch_rules.fold(codes))
-    return [*carry, *ys], [True] * len(eqn.outvars)
+    record.add_all(inner, fold(codes))
+    return [*carry, *ys], [True] * len(visit.eqn.outvars)
 
 
-def _while(walk, eqn, operands, moving, used, site, caller, found):
-    test, test_consts = open_program(eqn.params["cond_jaxpr"])
-    body, body_consts = open_program(eqn.params["body_jaxpr"])
-    a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+def _while(walk, visit: Visit, record: BranchRecord):
+    params, operands, varying = visit.eqn.params, visit.operands, visit.varying
+    test, body = open_program(params["cond_jaxpr"]), open_program(params["body_jaxpr"])
+    a, b = params["cond_nconsts"], params["body_nconsts"]
     test_fixed, body_fixed, start = operands[:a], operands[a : a + b], operands[a + b :]
     carried = [True] * len(start)
-    inner = Found()
+    needed = [max(visit.used)] * len(start)
+    inner = BranchRecord()
 
     def decide(carry, inner):
-        depends = [*moving[:a], *carried]
-        (go,), _ = walk(
-            test, test_consts, [*test_fixed, *carry], depends, [DIFFERENTIABLE], caller, inner
-        )
+        values, depends = [*test_fixed, *carry], [*varying[:a], *carried]
+        (go,), _ = walk(test, values, depends, [DIFFERENTIABLE], visit.caller, inner)
         return go
 
     def step(carry):
         inner.clear()
         decide(carry, inner)
-        depends, needed = [*moving[a : a + b], *carried], [used] * len(carried)
-        return walk(body, body_consts, [*body_fixed, *carry], depends, needed, caller, inner)[0]
+        values, depends = [*body_fixed, *carry], [*varying[a : a + b], *carried]
+        return walk(body, values, depends, needed, visit.caller, inner)[0]
 
+    # The number of sites must be known before the loop is built: its carry holds their codes.
     jax.eval_shape(step, start)
     total = jnp.zeros(len(inner.sites), jnp.uint32)
 
     def step_and_fold(state):
         carry = step(state[0])
-        return carry, branch_rules.fold_next(state[1], inner.stacked())
+        return carry, fold_next(state[1], inner.stacked())
 
     carry, total = lax.while_loop(
-        lambda state: decide(state[0], Found()), step_and_fold, (start, total)
+        lambda state: decide(state[0], BranchRecord()), step_and_fold, (start, total)
     )
-    # The test that ends the loop has winners too.
-    last = Found()
+    # The test that ends the loop has branches, too.
+    last = BranchRecord()
     decide(carry, last)
     padded = jnp.zeros_like(total).at[: len(last.sites)].set(last.stacked())
-    found.add_all(inner, branch_rules.fold_next(total, padded))
-    return carry, [True] * len(carry)
+    record.add_all(inner, fold_next(total, padded))
+    return carry, carried
 
 
-def _cond(walk, eqn, operands, moving, used, site, caller, found):
-    index, *operands = operands
-    opened = [open_program(branch) for branch in eqn.params["branches"]]
-    inner = [Found() for _ in opened]
+def _cond(walk, visit: Visit, record: BranchRecord):
+    index, *operands = visit.operands
+    opened = [open_program(branch) for branch in visit.eqn.params["branches"]]
+    inner = [BranchRecord() for _ in opened]
 
-    def take(i):
-        def branch(*values):
+    def branch(i):
+        def run(*values):
             inner[i].clear()
-            program, consts = opened[i]
-            needed = [used] * len(program.outvars)
-            outs, _ = walk(program, consts, values, moving[1:], needed, caller, inner[i])
-            return outs
+            needed = [max(visit.used)] * len(opened[i][0].outvars)
+            return walk(opened[i], values, visit.varying[1:], needed, visit.caller, inner[i])[0]
 
-        return branch
+        return run
 
     for i in range(len(opened)):
-        jax.eval_shape(take(i), *operands)
+        jax.eval_shape(branch(i), *operands)
 
-    def take_and_pad(i):
-        def branch(*values):
-            outs = take(i)(*values)
-            parts = [jnp.zeros(len(other.sites), jnp.uint32) for other in inner]
-            parts[i] = inner[i].stacked()
-            return outs, jnp.concatenate(parts)
+    def padded_branch(i):
+        """Return the branch with codes for the sites of all branches: switch wants equal shapes."""
 
-        return branch
+        def run(*values):
+            outs = branch(i)(*values)
+            codes = [jnp.zeros(len(other.sites), jnp.uint32) for other in inner]
+            codes[i] = inner[i].stacked()
+            return outs, jnp.concatenate(codes)
 
-    results, codes = lax.switch(index, [take_and_pad(i) for i in range(len(opened))], *operands)
-    if moving[0]:
-        taken = jnp.asarray(index).astype(jnp.uint32)
-        found.add(named(site, eqn), taken, jnp.array(False))
+        return run
+
+    results, codes = lax.switch(index, [padded_branch(i) for i in range(len(opened))], *operands)
+    if visit.varying[0]:
+        code = jnp.asarray(index).astype(jnp.uint32)
+        record.add(visit.site.renamed(visit.eqn), code, jnp.array(False))
     start = 0
     for part in inner:
-        found.add_all(part, codes[start:])
+        record.add_all(part, codes[start:])
         start += len(part.sites)
     return results, [True] * len(results)
 
 
 LOOPS = {"scan": _scan, "while": _while, "cond": _cond}
+"""Primitive -> function(walk, visit, record) that returns results and which of them vary."""

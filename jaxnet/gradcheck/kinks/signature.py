@@ -1,4 +1,7 @@
-"""Where a function has kinks: which side won at every branch of its program, and on which line."""
+"""The branch signature of a function: the side that wins at each branch of its program.
+
+Where the signatures of two points differ, a kink may lie between them, at the sites that changed.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,17 +14,17 @@ from jaxtyping import Array, UInt32
 
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.jaxpr.equations import DEAD, DIFFERENTIABLE, is_inexact, open_program
-from jaxnet.gradcheck.kinks.branch_sites import Found, Site as Site
+from jaxnet.gradcheck.kinks.branch_sites import BranchRecord, Site
 from jaxnet.gradcheck.kinks.interpreter import interpret
 
 
 @dataclass(frozen=True)
 class BranchSignature:
-    """Which side won at each site, for one point.
+    """The side that wins at each site, for one point.
 
-    `codes` has a uint32 a site: a hash of the winners, and in its lowest bit whether operands tie.
-    `unread` are the primitives whose inside could not be read (pallas_call, a callback): where
-    there are any, equal signatures prove nothing.
+    `codes` has a uint32 for each site: a hash of the winners, and in its lowest bit whether
+    operands tie. `unread` lists the primitives whose inside could not be read (pallas_call, a
+    callback): where there are any, equal signatures prove nothing.
     """
 
     sites: tuple[Site, ...]
@@ -35,12 +38,12 @@ class BranchSignature:
 
     @property
     def tied(self) -> list[Site]:
-        """The sites where the point lies on the boundary: max of equal operands, abs at 0."""
-        return _report(self.sites, self.codes & 1 == 1)
+        """Return the sites with the point on the boundary: max of equal operands, abs at 0."""
+        return _once(self.sites, self.codes & 1 == 1)
 
 
 class SignatureFunction(NamedTuple):
-    """`codes(*args)` -> uint32 [sites], for `jit` and `vmap`; see `BranchSignature`."""
+    """A function `codes(*args)` -> uint32 [sites]; see `BranchSignature`."""
 
     codes: Callable[..., UInt32[Array, " sites"]]
     sites: tuple[Site, ...]
@@ -52,13 +55,14 @@ class SignatureFunction(NamedTuple):
 
 
 def signature_function(f: Callable[..., Any], *args: Any) -> SignatureFunction:
-    """Read the program of f at args' shapes and dtypes; return what computes its winners.
+    """Return a function that computes which side wins at each branch of f.
 
-    Every float comparison, max, min, abs, sign, where, reduce_max, argmax, sort, rounding ... that
-    depends on a float argument and reaches a float result is a site. Call `codes` under the same
-    `jax.enable_x64` as this. Arguments other than arrays and floats (integers, strings, None) are
-    constants of the program; so are args' values in `codes(*other)` for those. A program that
-    cannot be read has no sites and is `unread`.
+    The program of f is read at the shapes and dtypes of args. Every float comparison, max, min,
+    abs, sign, where, reduce_max, argmax, sort, rounding ... that depends on a float argument and
+    reaches a float result is a site. Call `codes` under the same `jax.enable_x64` as this.
+    Arguments other than arrays and floats (integers, strings, None) are constants of the program:
+    `codes(*other)` uses the values given here. A program that cannot be read has no sites and is
+    `unread`.
 
     >>> codes, sites, unread = signature_function(jax.nn.relu, jnp.ones(3))
     >>> [site.primitive for site in sites], unread
@@ -78,15 +82,15 @@ def signature_function(f: Callable[..., Any], *args: Any) -> SignatureFunction:
             out for out in jax.tree.leaves(f(*jax.tree.unflatten(tree, filled))) if _is_array(out)
         ]
 
-    found = Found()
+    record = BranchRecord()
 
     def run(*values):
-        found.clear()
-        interpret(program, consts, values, inexact, needed, None, found)
-        return found.stacked()
+        record.clear()
+        interpret(opened, values, inexact, needed, None, record)
+        return record.stacked()
 
     try:
-        program, consts = open_program(jax.make_jaxpr(flat)(*(leaves[i] for i in traced)))
+        opened = program, _ = open_program(jax.make_jaxpr(flat)(*(leaves[i] for i in traced)))
         types = [v.aval for v in program.invars]
         inexact = [is_inexact(v) for v in program.invars]
         needed = [DIFFERENTIABLE if is_inexact(v) else DEAD for v in program.outvars]
@@ -106,11 +110,11 @@ def signature_function(f: Callable[..., Any], *args: Any) -> SignatureFunction:
             )
         return run(*(_as_type(values[i], v) for i, v in zip(traced, types, strict=True)))
 
-    return SignatureFunction(codes, tuple(found.sites), tuple(dict.fromkeys(found.unread)))
+    return SignatureFunction(codes, tuple(record.sites), tuple(dict.fromkeys(record.unread)))
 
 
 def signature(f: Callable[..., Any], *args: Any) -> BranchSignature:
-    """Return which side won at each branch of f(*args); see `signature_function`.
+    """Return which side wins at each branch of f(*args); see `signature_function`.
 
     >>> x = jnp.array([1.0, 0.0])
     >>> [site.primitive for site in signature(lambda x: abs(x).sum(), x).tied]
@@ -120,13 +124,13 @@ def signature(f: Callable[..., Any], *args: Any) -> BranchSignature:
 
 
 def changed_sites(a: BranchSignature, b: BranchSignature) -> list[Site]:
-    """Return the sites where another side won; none of them: no kink lies between the two."""
+    """Return the sites where another side wins; without any, no kink lies between the two."""
     if a.sites != b.sites:
         raise ConfigurationError(
             f"expected two signatures of one program, got {len(a.sites)} and {len(b.sites)} sites "
             f"that differ: take both from one signature_function"
         )
-    return _report(a.sites, a.codes >> 1 != b.codes >> 1)
+    return _once(a.sites, a.codes >> 1 != b.codes >> 1)
 
 
 def sites_near(
@@ -137,9 +141,9 @@ def sites_near(
 ) -> list[Site]:
     """Return the sites of the kinks between two perturbed argument tuples, or at args itself.
 
-    That is where the winner differs between plus and minus, or where operands tie at args and the
-    tie breaks on one side at least: a tie that both keep has no kink between them. f may be its
-    `signature_function`, which saves reading the program again.
+    The winner differs there between plus and minus, or operands tie at args and the tie breaks on
+    one side at least: a tie that stays on both sides has no kink between them. Give the
+    `signature_function` instead of f, where there is one, to save reading the program again.
 
     >>> x, h = jnp.array([1.0, 0.0]), jnp.array([0.0, 1e-3])
     >>> sites = sites_near(lambda x: jnp.maximum(x, 0).sum(), [x], [x + h], [x - h])
@@ -147,20 +151,21 @@ def sites_near(
     ['max']
     """
     function = f if isinstance(f, SignatureFunction) else signature_function(f, *args)
-    found = [np.asarray(function.codes(*point)) for point in (args, plus, minus)]
-    at, up, down = (code >> 1 for code in found)
-    tied = found[0] & 1 == 1
-    return _report(function.sites, (up != down) | (tied & ((at != up) | (at != down))))
+    codes = [np.asarray(function.codes(*point)) for point in (args, plus, minus)]
+    at, up, down = (code >> 1 for code in codes)
+    tied = codes[0] & 1 == 1
+    return _once(function.sites, (up != down) | (tied & ((at != up) | (at != down))))
 
 
-def _report(sites: Sequence[Site], chosen: np.ndarray) -> list[Site]:
-    """Return the chosen sites, once each; a `where` only if its comparison stands elsewhere."""
+def _once(sites: Sequence[Site], chosen: np.ndarray) -> list[Site]:
+    """Return each chosen site once; a `where` only if its comparison is on another line."""
     picked = list(dict.fromkeys(site for site, yes in zip(sites, chosen, strict=True) if yes))
     lines = {(s.file, s.line) for s in picked if s.primitive not in _CONSEQUENCES}
     return [s for s in picked if s.primitive not in _CONSEQUENCES or (s.file, s.line) not in lines]
 
 
 _CONSEQUENCES = {"select_n", "cond"}
+"""Primitives that act on a comparison made before: the comparison is the better name."""
 
 
 def _is_traced(leaf: Any) -> bool:

@@ -1,19 +1,19 @@
-"""The likely cause of a wrong leaf, from what differs."""
+"""The likely cause of a wrong leaf: what the hints say of its difference."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxnet.gradcheck.hints import hint
-from jaxnet.gradcheck.leaf.leaf_case import Case
+from jaxnet.gradcheck.leaf.leaf_case import LeafCase
 from jaxnet.gradcheck.leaf.named_sizes import axis_sizes
 from jaxnet.gradcheck.numeric.judge_lines import Findings
 
-_SQUARABLE = 1e100  # sizes beyond which, or below whose inverse, squares leave the range of floats
+_MAX_SQUARABLE = 1e100  # squares of larger numbers, or of smaller than its inverse, overflow
 
 
 def likely_cause(
-    case: Case,
+    case: LeafCase,
     reference: np.ndarray | None,
     findings: Findings | None,
     dimensions: Mapping[str, int],
@@ -22,14 +22,14 @@ def likely_cause(
     if reference is None or not np.isfinite(reference).all():
         return None
     parameter = np.asarray(case.subject.program.variables[case.number], np.float64)
-    bound = 64 * case.unit * float(np.max(abs(reference), initial=0.0))
+    bound = 64 * case.roundoff * float(np.max(abs(reference), initial=0.0))
     if reference is not case.autodiff and findings is not None:
         bound = max(bound, float(np.max(findings.bound)) / float(np.min(findings.lines.norms())))
     manual, cotangent = case.manual, _scalar_cotangent(case)
     size = float(max(np.max(abs(manual)), np.max(abs(reference))))
-    if not 1 / _SQUARABLE < size < _SQUARABLE:
+    if not 1 / _MAX_SQUARABLE < size < _MAX_SQUARABLE:
         manual, reference, bound = manual / size, reference / size, bound / size
-        parameter = cotangent = None  # of another size: neither explains these
+        parameter = cotangent = None  # their sizes are other ones, so they explain nothing
     return hint(
         manual,
         reference,
@@ -41,7 +41,7 @@ def likely_cause(
     )
 
 
-def _scalar_cotangent(case: Case) -> float | None:
+def _scalar_cotangent(case: LeafCase) -> float | None:
     """Return the cotangent of a scalar loss, which is known; None for random weights of outputs."""
     cotangent = case.subject.program.cotangent
     single = len(cotangent) == 1 and np.size(cotangent[0]) == 1

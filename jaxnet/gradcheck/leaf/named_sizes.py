@@ -1,4 +1,4 @@
-"""The sizes that a wrong factor may come from, by name where they have one."""
+"""The sizes that may explain a wrong factor: the batch and the axes of arguments by name."""
 
 from collections import Counter
 from typing import Any
@@ -12,11 +12,11 @@ from jaxnet.gradcheck.function.subject import Subject
 from jaxnet.gradcheck.jaxpr.trace import walk
 
 
-def dimensions(subject: Subject) -> dict[str, int]:
-    """Return the sizes of axes by name: the batch first.
+def named_sizes(subject: Subject) -> dict[str, int]:
+    """Return the sizes of axes by name, the batch first.
 
-    Its size is that of the first constant array, or of the output, or of the labels that f closes
-    over, or of several such arrays.
+    The batch is the first axis of the first constant array, else of the output, else of the labels
+    that f closes over, else of several arrays that it closes over.
     """
     arguments = subject.problem.arguments
     named: dict[str, int] = {}
@@ -40,7 +40,7 @@ def dimensions(subject: Subject) -> dict[str, int]:
 
 
 def axis_sizes(subject: Subject) -> set[int]:
-    """Return the size of every axis in the program: of arguments, constants and what lies between.
+    """Return the size of every axis in the program: arguments, constants, intermediate results.
 
     A mean over closed-over data divides by a number that no argument shows.
     """
@@ -54,6 +54,7 @@ def axis_sizes(subject: Subject) -> set[int]:
 
 
 def _closed_over_batch(subject: Subject) -> int | None:
+    """Return the length of closed-over labels, or the most common length of closed-over arrays."""
     arrays = [x for x in _closed_over(subject) if np.ndim(x) and len(x) > 1]
     labels = [x for x in arrays if jnp.issubdtype(x.dtype, jnp.integer)]
     if labels:
@@ -63,7 +64,7 @@ def _closed_over_batch(subject: Subject) -> int | None:
 
 
 def _closed_over(subject: Subject) -> list[Any]:
-    """Return the arrays that f holds: constants of its program, or literals from jax 0.11 on."""
+    """Return the arrays that f closes over: constants of its program, literals since jax 0.11."""
     if isinstance(subject.program, LoopProgram):
         return []
     traced = subject.program.traced

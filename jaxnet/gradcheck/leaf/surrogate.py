@@ -1,4 +1,4 @@
-"""Gradients that are no derivatives on purpose, straight-through ones: against autodiff only."""
+"""Gradients that are no derivatives on purpose (straight-through): compared with autodiff only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +8,16 @@ import numpy as np
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
 from jaxnet.gradcheck.hints import hint
 from jaxnet.gradcheck.jaxpr.trace import walk
-from jaxnet.gradcheck.leaf.leaf_case import Case
+from jaxnet.gradcheck.leaf.leaf_case import LeafCase
 from jaxnet.gradcheck.numeric.judge_lines import Findings
 from jaxnet.gradcheck.numeric.norms import norm, relative
 from jaxnet.gradcheck.report import FAIL, PASS, Entry, LeafReport
 
-_STEPS = {"round", "floor", "ceil", "sign", "argmax", "argmin", "stop_gradient"}
+_STEP_PRIMITIVES = {"round", "floor", "ceil", "sign", "argmax", "argmin", "stop_gradient"}
 
 
-def on_purpose(case: Case, findings: Findings) -> str:
-    """Return a question to append where a gradient that fails may not be meant as a derivative."""
+def surrogate_question(case: LeafCase, findings: Findings) -> str:
+    """Return a question to append where a failed gradient may be no derivative on purpose."""
     program = case.subject.program
     question = "stop_gradient or a straight-through estimator on purpose? then "
     flat = findings.vanishes(findings.numeric)
@@ -35,33 +35,27 @@ def on_purpose(case: Case, findings: Findings) -> str:
 
 
 def _is_step(eqn: Any) -> bool:
+    """Whether an equation is a step function, whose derivative is zero almost everywhere."""
     if eqn.primitive.name == "convert_element_type":
         kinds = [np.dtype(v.aval.dtype).kind for v in (*eqn.invars, *eqn.outvars)]
         return kinds in (["f", "i"], ["f", "u"], ["b", "f"])
-    return eqn.primitive.name in _STEPS
+    return eqn.primitive.name in _STEP_PRIMITIVES
 
 
-def compare_with_autodiff(case: Case, dimensions: Mapping[str, int]) -> LeafReport:
+def compare_with_autodiff(case: LeafCase, dimensions: Mapping[str, int]) -> LeafReport:
     """Judge a leaf by autodiff only: the gradient is not meant to be the derivative."""
     leaf = case.leaf
-    base: dict[str, Any] = dict(path=leaf.path, shape=leaf.shape, dtype=str(leaf.dtype))
-    base["norm"] = norm(case.manual)
+    base: dict[str, Any] = {**leaf.columns, "norm": norm(case.manual)}
     if not np.isfinite(case.manual).all():
         return LeafReport(**base, verdict=FAIL, reason="the gradient is not finite")
     if case.autodiff is None:
         return LeafReport(**base, verdict=PASS, reason="surrogate: exact checks only")
     base["versus_autodiff"] = relative(case.manual, case.autodiff)
-    if base["versus_autodiff"] <= 1e6 * case.unit or not case.differences().any():
+    if base["versus_autodiff"] <= 1e6 * case.roundoff or not case.differences().any():
         return LeafReport(**base, verdict=PASS, reason="surrogate: compared with autodiff only")
     flat = int(np.argmax(case.differences()))
-    entry = Entry(
-        tuple(int(i) for i in np.unravel_index(flat, case.manual.shape)),
-        float(case.manual.ravel()[flat]),
-        float(case.autodiff.ravel()[flat]),
-        None,
-        None,
-    )
-    bound = 64 * case.unit * float(np.max(abs(case.autodiff)))
+    entry = Entry.at(flat, case.manual, case.autodiff)
+    bound = 64 * case.roundoff * float(np.max(abs(case.autodiff)))
     text = hint(case.manual, case.autodiff, dimensions=dict(dimensions), bound=bound)
     reason = "manual and autodiff of the surrogate differ"
     return LeafReport(**base, verdict=FAIL, worst=entry, hint=text, reason=reason)

@@ -1,4 +1,4 @@
-"""Lines through the point, along which the function is differentiated: directions, coordinates."""
+"""Lines through the point along which f is differentiated: random directions or coordinates."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +34,7 @@ class Directions:
         return replace(self, rows=self.rows[which])
 
     def put(self, where: np.ndarray, other: Any) -> "Directions":
-        """Return the lines with those at `where` replaced."""
+        """Return the lines with other ones at the indices `where`."""
         rows = self.rows.copy()
         rows[where] = other.rows
         return replace(self, rows=rows)
@@ -43,7 +43,7 @@ class Directions:
         """Return the lines whose points are exact at every step of the ladder."""
         point = _flat(self.program, self.leaf)
         smallest = float(ladder.steps[-1])
-        return replace(self, rows=on_grid(self.rows, point[None], smallest, self.program.unit))
+        return replace(self, rows=on_grid(self.rows, point[None], smallest, self.program.roundoff))
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """Return phi [lines, steps]."""
@@ -79,7 +79,7 @@ class Coordinates:
         return replace(self, index=self.index[which], lengths=self.lengths[which])
 
     def put(self, where: np.ndarray, other: Any) -> "Coordinates":
-        """Return the lines with those at `where` replaced."""
+        """Return the lines with other ones at the indices `where`."""
         lengths = self.lengths.copy()
         lengths[where] = other.lengths
         return replace(self, lengths=lengths)
@@ -88,7 +88,7 @@ class Coordinates:
         """Return the lines whose points are exact at every step of the ladder."""
         point = _flat(self.program, self.leaf)[self.index]
         smallest = float(ladder.steps[-1])
-        return replace(self, lengths=on_grid(self.lengths, point, smallest, self.program.unit))
+        return replace(self, lengths=on_grid(self.lengths, point, smallest, self.program.roundoff))
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """Return phi [lines, steps]."""
@@ -111,14 +111,14 @@ Lines = Directions | Coordinates
 
 
 def coordinates(program: Any, leaf: int, index: np.ndarray, least: float = 0.0) -> Coordinates:
-    """Return the lines along single entries: as long as the entry or the leaf's scale, or more."""
+    """Return lines along single entries, as long as the entry, the leaf's scale and `least`."""
     point = _flat(program, leaf)
     lengths = np.maximum(abs(point[index]), max(scale(point), least))
     return Coordinates(program, leaf, np.asarray(index, np.int64), lengths)
 
 
 def random_directions(program: Any, leaf: int, rng: np.random.Generator, count: int) -> Directions:
-    """Return directions of random sign and magnitude U(½, 3/2), as long as the leaf's scale.
+    """Return directions of random signs and magnitudes U(½, 3/2), as long as the leaf's scale.
 
     Gaussian components are often near 0, where one wrong entry hides; ±1 lets two equal and
     opposite errors cancel half of the time.
@@ -129,24 +129,25 @@ def random_directions(program: Any, leaf: int, rng: np.random.Generator, count: 
 
 
 def informed_directions(program: Any, leaf: int, *gradients: np.ndarray | None) -> Directions:
-    """Return sign(g) and g/|g| of each gradient: along them the signal stands out of the noise."""
+    """Return sign(g) and g/|g| of each gradient g, along which it stands out of the noise most."""
     point = _flat(program, leaf)
     rows = [np.empty((0, point.size))]
     for gradient in gradients:
         if gradient is None or not np.any(gradient) or not np.isfinite(gradient).all():
             continue
         flat = gradient.ravel() / np.max(abs(gradient))
+        # The signs weigh all entries alike, the gradient itself favours the largest ones.
         rows.append((np.sign(flat) / np.sqrt(np.count_nonzero(flat)))[None])
         rows.append((flat / np.sqrt(np.sum(flat**2)))[None])
     return Directions(program, leaf, np.concatenate(rows) * scale(point))
 
 
-def share_of(program: Any) -> float:
-    """Return what a bound may be of a derivative, to prove it: no factor of 1.001 passes then.
+def proof_share(program: Any) -> float:
+    """Return the largest share of a derivative that the bound of a proof may have.
 
-    Differences of what computes in float32 resolve no more than the second.
+    In float64 no factor of 1.001 passes then; differences in float32 resolve no more than 1 %.
     """
-    return 1e-4 if program.unit < 1e-12 else 1e-2
+    return 1e-4 if program.roundoff < 1e-12 else 1e-2
 
 
 def join(*parts: Directions) -> Directions:
@@ -157,19 +158,21 @@ def join(*parts: Directions) -> Directions:
 def measure(lines: Lines, centre: float, noise: float, ladder: Ladder) -> Derivative:
     """Differentiate along every line; the lines must be on the ladder's grid."""
     program = lines.program
-    return differentiate(lines.values, len(lines), centre, noise, program.unit, ladder)
+    return differentiate(lines.values, len(lines), centre, noise, program.roundoff, ladder)
 
 
 def measure_noise(lines: Lines, centre: float) -> float:
-    """Return the noise of phi near the point, the largest that any of the lines shows."""
+    """Return the noise of phi near the point: the largest on any of the lines."""
     program = lines.program
     size = lines.rows.shape[1] if isinstance(lines, Directions) else 1
-    floor = program.unit * abs(centre)
+    floor = program.roundoff * abs(centre)
+    # Values cannot be more exact than the rounding of the result itself.
     levels = [floor]
-    for unit in {program.unit, program.lowest_unit}:
-        if unit > 2.0**-20 and program.unit < 2.0**-20:
-            unit = 2.0**-24  # half-precision parts: spacing for them would be larger than the point
-        spacing = noise_spacing(unit, size)
+    for roundoff in {program.roundoff, program.coarsest_roundoff}:
+        if roundoff > 2.0**-20 and program.roundoff < 2.0**-20:
+            # The spacing for half-precision parts would be larger than the point itself.
+            roundoff = 2.0**-24
+        spacing = noise_spacing(roundoff, size)
         values = lines.values(np.broadcast_to(NOISE_POINTS * spacing, (len(lines), 9)).copy())
         levels.append(float(noise_level(values).max()))
         levels.append(stuck_noise(values, values - centre))

@@ -1,4 +1,4 @@
-"""Norms and scales of arrays; no square in them overflows or underflows."""
+"""Norms and scales of arrays, computed so that no square overflows or underflows."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def scale(point: np.ndarray) -> float:
 
 
 def rms(a: np.ndarray) -> float:
-    """Return the root mean square; no square overflows or underflows."""
+    """Return the root mean square."""
     largest = float(np.max(abs(a), initial=0.0))
     if largest == 0 or not np.isfinite(largest):
         return largest
@@ -17,15 +17,12 @@ def rms(a: np.ndarray) -> float:
 
 
 def norm(a: np.ndarray) -> float:
-    """Return the Euclidean norm; no square overflows or underflows."""
-    size = float(np.max(abs(a), initial=0.0))
-    if size == 0 or not np.isfinite(size):
-        return size
-    return size * float(np.sqrt(np.sum((a / size) ** 2)))
+    """Return the Euclidean norm."""
+    return rms(a) * float(np.sqrt(np.size(a)))
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
-    """Return |a − b| / |b|, by norms; 1 for b = 0."""
+    """Return |a − b| / |b| with Euclidean norms, 1 for b = 0."""
     if not np.any(b):
         return float(np.any(a))
     return float(min(norm(np.asarray(a - b)) / norm(b), np.finfo(float).max))

@@ -1,22 +1,25 @@
 """The numeric derivative: a ladder of steps, Romberg extrapolation and a bound on its error.
 
 phi'(0) from T_k0 = (phi(h_k) − phi(−h_k)) / 2h_k, T_kj = (16^j·T_k,j−1 − T_k−1,j−1) / (16^j − 1)
-with h_k = h_0·4^−k; the entry of the table with the least error estimate is taken. Ridders 1982;
-the noise of phi is measured from differences of neighbouring values, Moré and Wild 2011.
+with h_k = h_0·4^−k; the entry of the table with the least error estimate wins (Ridders 1982). The
+noise of phi is measured from differences of neighbouring values (Moré and Wild 2011). One fixed
+step was rejected: no step suits both curvature and noise, and no step shows its own error.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import factorial
 from typing import NamedTuple
 
 import numpy as np
 
-_DEGREE = 6  # columns of the table
-_RATIO_SAFETY = 4.0  # bounds are this many error estimates: the true error was at most 0.3 of one
+_MAX_DEGREE = 6  # columns of the extrapolation table
+# A bound is this many error estimates; the true error was at most 0.3 of one in all measurements.
+_ESTIMATES_PER_BOUND = 4.0
 
 
 class Ladder(NamedTuple):
-    """Step sizes first·ratio^−k."""
+    """The step sizes first·ratio^−k."""
 
     first: float = 2.0**-3
     ratio: int = 4
@@ -33,19 +36,18 @@ FINER = Ladder(first=2.0**-19, rungs=10)
 COARSER = Ladder(first=2.0**9, rungs=11)
 SHIFTED = Ladder(first=2.0**-4, rungs=11)
 QUICK = Ladder(first=2.0**-5, rungs=5)
-SINGLE = Ladder(first=1.0, ratio=2, rungs=12)  # for functions that compute in float32
+SINGLE = Ladder(first=1.0, ratio=2, rungs=12)  # for functions in float32: noise leaves few steps
 
 
-class Derivative(NamedTuple):
-    """Derivatives along N directions, each with the bound of its error."""
+@dataclass(frozen=True, kw_only=True)
+class Derivative:
+    """Derivatives along N lines, each with a bound on its error."""
 
     value: np.ndarray
     bound: np.ndarray
-    noise: np.ndarray  # the part of the bound that comes from the noise of the function
-    consistent: np.ndarray  # the smallest steps tell the same
+    consistent: np.ndarray  # whether the smallest steps agree with the value
     jump: np.ndarray  # right minus left derivative where it is certain, else 0
-    one_sided: np.ndarray  # phi is finite on one side only: +1 right, −1 left, 0 both, nan neither
-    magnitude: np.ndarray  # largest |phi| met
+    magnitude: np.ndarray  # the largest |phi| on the line
 
 
 def differentiate(
@@ -53,74 +55,82 @@ def differentiate(
     count: int,
     centre: float,
     noise: np.ndarray | float,
-    unit: float,
+    roundoff: float,
     ladder: Ladder,
 ) -> Derivative:
     """Differentiate phi at 0 along `count` lines; `evaluate(steps)` gives phi [count, steps].
 
-    `noise` is the measured noise of phi, `unit` the rounding unit of its arithmetic.
+    `noise` is the measured noise of phi, `roundoff` the unit roundoff of its arithmetic.
     """
     h = ladder.steps
     values = evaluate(np.broadcast_to(np.concatenate([h, -h]), (count, 2 * len(h))).copy())
     right, left = values[:, : len(h)], values[:, len(h) :]
     with np.errstate(all="ignore"):
-        return _from_values(right, left, centre, noise, unit, ladder)
+        return _from_values(right, left, centre, noise, roundoff, ladder)
 
 
-def _from_values(right, left, centre, noise, unit, ladder) -> Derivative:
+def _from_values(right, left, centre, noise, roundoff, ladder) -> Derivative:
     h = ladder.steps
     finite_right, finite_left = np.isfinite(right), np.isfinite(left)
     both = finite_right & finite_left
+    # Noise grows as the step shrinks: each difference of two values is divided by it.
     size = np.fmax(np.where(both, np.fmax(abs(right), abs(left)), np.nan), abs(centre))
     magnitude = np.fmax(np.nanmax(np.where(both, size, abs(centre)), axis=1), abs(centre))
-    rung_noise = 1.5 * np.fmax(np.broadcast_to(noise, len(right))[:, None], unit * size) / h
+    rung_noise = 1.5 * np.fmax(np.broadcast_to(noise, len(right))[:, None], roundoff * size) / h
     central = np.where(both, (right - left) / (2 * h), np.nan)
-    value, error, value_noise = romberg(central, rung_noise, ladder.ratio**2)
+    value, error = romberg(central, rung_noise, ladder.ratio**2)
     consistent = _consistent(central, rung_noise, value, error, ladder.ratio**2)
 
-    # Near the edge of a domain one side may have no values at all.
+    # Near the edge of a domain one side may have no values at all: the other side is used then.
     sides = [(right - centre) / h, (centre - left) / h]
     missing = ~np.isfinite(value)
-    side = np.zeros(len(right))
     if missing.any():
-        for sign, slope, finite in [(1, sides[0], finite_right), (-1, sides[1], finite_left)]:
-            use = missing & (finite.sum(axis=1) >= 3) & (side == 0)
+        for slope, finite in zip(sides, (finite_right, finite_left), strict=True):
+            use = missing & (finite.sum(axis=1) >= 3)
             slope = np.where(finite, slope, np.nan)
-            fuzz = _one_sided_noise(noise, unit, slope, centre, h)
-            v, e, n = romberg(slope, fuzz, ladder.ratio)
+            slope_noise = _one_sided_noise(noise, roundoff, slope, centre, h)
+            v, e = romberg(slope, slope_noise, ladder.ratio)
             value, error = np.where(use, v, value), np.where(use, e, error)
-            value_noise = np.where(use, n, value_noise)
-            agree = _consistent(slope, fuzz, v, e, ladder.ratio)
+            agree = _consistent(slope, slope_noise, v, e, ladder.ratio)
             consistent = np.where(use, agree, consistent)
-            side = np.where(use, sign, side)
-        side = np.where(missing & (side == 0), np.nan, side)
-    jump = _jump(right, left, centre, rung_noise, h, ladder.ratio)
+            missing &= ~use
+    jump = _jump((right + left - 2 * centre) / h, rung_noise, ladder.ratio)
     kinked = np.flatnonzero(jump)
-    if kinked.size:  # the error of central differences falls with h there, not with h²
+    if kinked.size:
+        # The error of central differences falls with h at a kink, not with h²: the extrapolation
+        # above assumes the wrong power. Each side is smooth, so the one-sided slopes are measured.
         noises = np.broadcast_to(noise, len(jump))[kinked]
         slopes = [slope[kinked] for slope in sides]
-        fuzz = [_one_sided_noise(noises, unit, slope, centre, h) for slope in slopes]
-        right, left = (romberg(s, f, ladder.ratio) for s, f in zip(slopes, fuzz, strict=True))
+        right, left = (
+            romberg(s, _one_sided_noise(noises, roundoff, s, centre, h), ladder.ratio)
+            for s in slopes
+        )
         value[kinked], jump[kinked] = (right[0] + left[0]) / 2, right[0] - left[0]
-        error[kinked], value_noise[kinked] = np.fmax(right[1], left[1]), np.fmax(right[2], left[2])
-    bound = np.where(np.isfinite(error), _RATIO_SAFETY * error, np.inf)
-    return Derivative(value, bound, value_noise, consistent, jump, side, magnitude)
+        error[kinked] = np.fmax(right[1], left[1])
+    bound = np.where(np.isfinite(error), _ESTIMATES_PER_BOUND * error, np.inf)
+    return Derivative(
+        value=value, bound=bound, consistent=consistent, jump=jump, magnitude=magnitude
+    )
 
 
-def _one_sided_noise(noise, unit, slope, centre, h) -> np.ndarray:
+def _one_sided_noise(noise, roundoff, slope, centre, h) -> np.ndarray:
     """Return the noise of one-sided differences."""
     size = np.fmax(abs(centre), abs(slope * h + centre))
-    return 3 * np.fmax(np.broadcast_to(noise, len(slope))[:, None], unit * size) / h
+    return 3 * np.fmax(np.broadcast_to(noise, len(slope))[:, None], roundoff * size) / h
 
 
 def romberg(table: np.ndarray, noise: np.ndarray, power: float | int):
-    """Return value, error estimate and noise of the best entry of the extrapolation table."""
+    """Return value and error estimate of the best entry of the extrapolation table.
+
+    Column j removes the j-th power of the step from the error. The error estimate of an entry is
+    its distance to the two entries it is made of, and twice the noise that extrapolation amplifies.
+    """
     rungs = table.shape[1]
     before, before_noise = table, noise
     best = np.full(len(table), np.nan)
-    best_error, best_noise = np.full(len(table), np.inf), np.full(len(table), np.inf)
+    best_error = np.full(len(table), np.inf)
     with np.errstate(all="ignore"):
-        for j in range(1, min(_DEGREE, rungs - 1) + 1):
+        for j in range(1, min(_MAX_DEGREE, rungs - 1) + 1):
             factor = float(power) ** j
             now = np.full_like(table, np.nan)
             now_noise = np.full_like(table, np.nan)
@@ -135,60 +145,59 @@ def romberg(table: np.ndarray, noise: np.ndarray, power: float | int):
             rows = np.arange(len(table))
             better = error[rows, k] < best_error
             best = np.where(better, now[rows, k], best)
-            best_noise = np.where(better, now_noise[rows, k], best_noise)
             best_error = np.where(better, error[rows, k], best_error)
             before, before_noise = now, now_noise
-    return best, best_error, best_noise
+    return best, best_error
 
 
 def _consistent(raw, noise, value, error, power) -> np.ndarray:
-    """Whether the raw differences at the two smallest steps agree with the chosen value.
+    """Whether the raw differences at the two smallest steps agree with the extrapolated value.
 
-    Their own truncation error falls by `power` a step, so a fraction of the last change is allowed.
+    Their truncation error falls by `power` at each step: a fraction of the last change is allowed.
     """
     agree = np.ones(len(raw), bool)
     for k in (-1, -2):
         finite = np.isfinite(raw[:, k])
         truncation = 2 * abs(raw[:, k] - raw[:, k - 1]) / (power - 1)
         truncation = np.where(np.isfinite(truncation), truncation, 0)
-        near = abs(raw[:, k] - value) <= 8 * noise[:, k] + _RATIO_SAFETY * error + truncation
+        near = abs(raw[:, k] - value) <= 8 * noise[:, k] + _ESTIMATES_PER_BOUND * error + truncation
         agree &= near | ~finite
     return agree & np.isfinite(value)
 
 
-def _jump(right, left, centre, noise, h, ratio) -> np.ndarray:
+def _jump(bend, noise, ratio) -> np.ndarray:
     """Return right minus left derivative at 0, or 0 where it is not certain.
 
-    s(h) = (phi(h) + phi(−h) − 2·phi(0)) / h falls to 0 with h if phi is smooth.
+    The `bend` s(h) = (phi(h) + phi(−h) − 2·phi(0)) / h falls to 0 with h if phi is smooth.
     """
-    s = (right + left - 2 * centre) / h
-    limit = (ratio * s[:, 1:] - s[:, :-1]) / (ratio - 1)
+    limit = (ratio * bend[:, 1:] - bend[:, :-1]) / (ratio - 1)
     limit_noise = (ratio * 3 * noise[:, 1:] + 3 * noise[:, :-1]) / (ratio - 1)
+    # One extrapolation step removes the curvature, which is the first term of s(h).
     settled = abs(limit[:, 1:] - limit[:, :-1])
-    error = settled + abs(limit[:, 1:] - s[:, 2:]) + limit_noise[:, 1:]
+    error = settled + abs(limit[:, 1:] - bend[:, 2:]) + limit_noise[:, 1:]
     error = np.where(np.isfinite(error), error, np.inf)
-    rows, k = np.arange(len(s)), np.argmin(error, axis=1)
+    rows, k = np.arange(len(bend)), np.argmin(error, axis=1)
     best, best_error = limit[:, 1:][rows, k], error[rows, k]
     # A kink keeps its jump at the small steps; a kink at a distance does not reach them.
-    small = abs(s[:, -1] - best) <= 6 * noise[:, -1] + 4 * best_error
+    small = abs(bend[:, -1] - best) <= 6 * noise[:, -1] + 4 * best_error
     certain = (abs(best) > 4 * best_error) & small & np.isfinite(best)
     return np.where(certain, best, 0.0)
 
 
-def noise_spacing(unit: float, size: int) -> float:
-    """Return the spacing of the values from which noise is measured, in units of a direction."""
-    ulps = 4096 if unit < 1e-12 else 64
-    return float(min(ulps * unit * np.sqrt(max(size, 1)), 2.0**-6))
+def noise_spacing(roundoff: float, size: int) -> float:
+    """Return the spacing of the values that measure noise, as a fraction of a line."""
+    roundoffs = 4096 if roundoff < 1e-12 else 64
+    return float(min(roundoffs * roundoff * np.sqrt(max(size, 1)), 2.0**-6))
 
 
-NOISE_POINTS = np.arange(9)  # on one side: a kink at the point is no noise
+NOISE_POINTS = np.arange(9)  # all on one side: a kink at the point must not pass for noise
 
 
 def noise_level(values: np.ndarray) -> np.ndarray:
-    """Return the noise of phi from nine equally spaced values a row [rows, 9]: ECnoise.
+    """Return the noise of phi from nine equally spaced values in each row [rows, 9], by ECnoise.
 
-    The k-th differences of independent noise σ have variance σ²·(2k)!/(k!)²; those of a smooth
-    function vanish.
+    The k-th differences of independent noise σ have variance σ²·(2k)!/(k!)², while differences of a
+    smooth function vanish.
     """
     differences, levels = values, []
     with np.errstate(all="ignore"):
@@ -201,19 +210,24 @@ def noise_level(values: np.ndarray) -> np.ndarray:
 
 
 def stuck_noise(values: np.ndarray, changes: np.ndarray) -> float:
-    """Return half the smallest change that phi ever shows if its neighbouring values are equal."""
+    """Return half of the smallest change that phi shows, if most neighbouring values are equal.
+
+    Such a function rounds its values to stairs, and differences of equal values miss their height.
+    """
     equal = np.mean(np.diff(values, axis=-1) == 0)
     changes = abs(changes[np.isfinite(changes) & (changes != 0)])
     return float(changes.min()) / 2 if equal >= 0.5 and changes.size else 0.0
 
 
-def on_grid(direction: np.ndarray, point: np.ndarray, smallest: float, unit: float) -> np.ndarray:
+def on_grid(
+    direction: np.ndarray, point: np.ndarray, smallest: float, roundoff: float
+) -> np.ndarray:
     """Round a direction so that point ± step·direction are exact for every step of a ladder.
 
-    Then the half-width of every difference is exactly the step; components that would vanish stay
-    as they are.
+    Otherwise the rounding of the point itself would pass for noise of f. Components that would
+    vanish stay as they are.
     """
     _, exponent = np.frexp(abs(point) + abs(direction))
-    grid = np.ldexp(2 * unit / smallest, exponent)
+    grid = np.ldexp(2 * roundoff / smallest, exponent)
     rounded = np.round(direction / grid) * grid
     return np.where((rounded == 0) | ~np.isfinite(rounded), direction, rounded)

@@ -1,4 +1,4 @@
-"""Points at which errors hide: zeros, ones, equal rows, a batch of one, gates all open."""
+"""Notes on points where errors hide: zeros, ones, equal rows, a batch of one, gates all open."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from jaxnet.gradcheck.point.relu_gates import gates
 from jaxnet.gradcheck.report import LeafReport
 
 
-def degenerate(
+def degenerate_notes(
     subject: Subject, gradient: list[Any], reports: Sequence[LeafReport] = ()
 ) -> list[str]:
-    """Return what at this point could hide an error of the gradient, and what to change."""
+    """Return notes on what could hide an error at this point, and what to change."""
     notes = []
     arguments = subject.problem.arguments
     for leaf in arguments.leaves:
@@ -66,13 +66,13 @@ def _special(value: np.ndarray) -> str | None:
 
 
 def _one_sided(subject: Subject) -> list[str]:
-    """Units that are all alive look like no relu at all; behind dead ones no gradient is seen."""
+    """Note gates with all units alive, which look like no relu, or dead, which hide gradients."""
     try:
-        found = gates(subject)
-    except Exception:  # a program that cannot be interpreted has no gates to tell of
+        all_gates = gates(subject)
+    except Exception:  # a program that cannot be interpreted shows no gates
         return []
     notes = []
-    for site, size, above in found:
+    for site, size, above in all_gates:
         if above == 0:
             notes.append(
                 f"every unit of a relu is dead ({site}): what it does above 0 is not checked; give "
@@ -87,19 +87,20 @@ def _one_sided(subject: Subject) -> list[str]:
 
 
 def _single(subject: Subject) -> list[str]:
+    """Note means over one element, where a sum in place of a mean shows nothing."""
     if isinstance(subject.program, LoopProgram):
         return []
     sites = means_of_one(subject.program.traced.jaxpr)
-    places = dict.fromkeys(str(site).lstrip(", ") for site in sites)
+    lines = dict.fromkeys(str(site).lstrip(", ") for site in sites)
     text = (
-        f"a mean over one element ({', '.join(list(places)[:3])}), which a sum would equal: give a "
+        f"a mean over one element ({', '.join(list(lines)[:3])}), which a sum would equal: give a "
         f"batch, or a width, of two or more"
     )
-    return [text] if places else []
+    return [text] if lines else []
 
 
 def _constant_cotangent(subject: Subject) -> list[str]:
-    """Softmax and normalizations send constants to zero: the backward pass then shows nothing."""
+    """Note a constant cotangent, which softmax and normalizations send to zero."""
     given = subject.problem.cotangent is not None
     same = [np.size(c) > 1 and np.ptp(np.asarray(c)) == 0 for c in subject.program.cotangent]
     text = (
@@ -110,7 +111,7 @@ def _constant_cotangent(subject: Subject) -> list[str]:
 
 
 def _dominated(subject: Subject, gradient: list[Any], reports: Sequence[LeafReport]) -> list[str]:
-    """g = λ·θ + rest, with the rest below the bound of the numeric derivative."""
+    """Note gradients λ·θ + rest, where the rest is below the bound of the numeric derivative."""
     by_path = {report.path: report for report in reports}
     notes = []
     for leaf, g in zip(subject.problem.arguments.leaves, gradient, strict=True):
@@ -122,7 +123,7 @@ def _dominated(subject: Subject, gradient: list[Any], reports: Sequence[LeafRepo
         size, g = norm(g), g.reshape(theta.shape)
         slope = float(np.sum(theta / norm(theta) * (g / size))) * size / norm(theta)
         share = norm(np.asarray(g - slope * theta)) / size
-        if 32 * subject.program.lowest_unit < share <= report.bound:
+        if 32 * subject.program.coarsest_roundoff < share <= report.bound:
             notes.append(
                 f"{leaf.path}: all of the gradient but a share of {share:.0e} is {slope:.3g} times "
                 f"the parameter, an L2 term that hides the rest below the bound "

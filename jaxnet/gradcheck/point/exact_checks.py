@@ -1,4 +1,4 @@
-"""Tests that need no finite difference: cheap, sharp, and valid at kinks too."""
+"""Tests without finite differences: cheap, sharp, and valid at kinks, too."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,14 +11,15 @@ from jaxnet.gradcheck.function.gradients import autodiff, manual_gradient
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
 from jaxnet.gradcheck.function.second_opinion import own_rounding
 from jaxnet.gradcheck.function.subject import Subject, caller
-from jaxnet.gradcheck.function.user_errors import told
+from jaxnet.gradcheck.function.user_errors import error_text
 from jaxnet.gradcheck.jaxpr.rounding import rounding
-from jaxnet.gradcheck.jaxpr.trace import Traced, trace
+from jaxnet.gradcheck.jaxpr.trace import TracedProgram, trace
 from jaxnet.gradcheck.numeric.norms import scale
 from jaxnet.gradcheck.report import ExactCheck
 
-_ROUNDINGS = 256.0  # of the measured rounding, what two sums of the same terms may differ by
-SCALES = (2.0**10, 2.0**-10)  # of the cotangent: powers of two, which round nothing
+# Two sums of the same terms may differ by this many times the measured rounding.
+_ROUNDING_FACTOR = 256.0
+SCALES = (2.0**10, 2.0**-10)  # factors of the cotangent: powers of two round nothing
 
 
 def try_autodiff(
@@ -30,7 +31,7 @@ def try_autodiff(
     try:
         gradients, outputs = autodiff(subject)
     except Exception as error:
-        return None, None, told(error.__cause__ or error)
+        return None, None, error_text(error.__cause__ or error)
     return gradients, outputs, None
 
 
@@ -54,9 +55,9 @@ def run_checks(
 
 
 def _deterministic(subject: Subject, manual: list[Any]) -> ExactCheck:
-    """f traced twice is the same program, and run twice gives the same bits.
+    """Check that f traces to the same program twice, and gives the same bits twice.
 
-    A random number drawn by NumPy inside f is frozen by tracing: two traces differ in it.
+    Tracing freezes a random number that f draws with NumPy, so that two traces differ in it.
     """
     name, program = "deterministic", subject.program
     if not isinstance(program, LoopProgram):
@@ -70,21 +71,20 @@ def _deterministic(subject: Subject, manual: list[Any]) -> ExactCheck:
 
 
 def _stateless(subject: Subject, manual: list[Any]) -> ExactCheck:
-    """The hand-written gradient gives the same at each call: it accumulates nothing."""
+    """Check that the hand-written gradient is the same at each call, and accumulates nothing."""
     name, program = "gradient deterministic", subject.program
-    if subject.has_manual:
-        again = manual_gradient(replace(subject, manual_trace=None))
-        for first, second in zip(manual, again.entries, strict=True):
-            if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-                finite = np.isfinite(first) & np.isfinite(second)
-                size = np.max(abs(first[finite]), initial=0.0)
-                change = np.max(abs(first[finite] - second[finite]), initial=0.0)
-                if change > 256 * program.lowest_unit * size:
-                    return ExactCheck(name, "failed", "it differs from call to call")
+    again = manual_gradient(replace(subject, manual_trace=None))
+    for first, second in zip(manual, again.entries, strict=True):
+        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            finite = np.isfinite(first) & np.isfinite(second)
+            size = np.max(abs(first[finite]), initial=0.0)
+            change = np.max(abs(first[finite] - second[finite]), initial=0.0)
+            if change > 256 * program.coarsest_roundoff * size:
+                return ExactCheck(name, "failed", "it differs from call to call")
     return ExactCheck(name, "ok")
 
 
-def _same_program(a: Traced, b: Traced) -> bool:
+def _same_program(a: TracedProgram, b: TracedProgram) -> bool:
     if a.fingerprint != b.fingerprint or len(a.consts) != len(b.consts):
         return False
     return all(_same_const(x, y) for x, y in zip(a.consts, b.consts, strict=True))
@@ -102,13 +102,13 @@ def _same_const(x: Any, y: Any) -> bool:
 
 
 def _primal(subject: Subject, ad_outputs: list[Any] | None) -> ExactCheck:
-    """The rule's forward pass gives the values of f."""
+    """Check that the rule's forward pass gives the values of f."""
     if ad_outputs is None:
         return ExactCheck("primal equal", "n/a")
     pairs = zip(subject.program.values, ad_outputs, strict=True)
     for number, (plain, ruled) in enumerate(pairs):
         error = _distance(ruled, plain)
-        if error > 1e5 * subject.program.lowest_unit and not _rounds(subject, number, ruled):
+        if error > 1e5 * subject.program.coarsest_roundoff and not _rounds(subject, number, ruled):
             return ExactCheck(
                 "primal equal", "failed", f"the rule's forward pass differs from f by {error:.0e}"
             )
@@ -116,6 +116,7 @@ def _primal(subject: Subject, ad_outputs: list[Any] | None) -> ExactCheck:
 
 
 def _reference(subject: Subject) -> ExactCheck:
+    """Check that the reference gives the values of f."""
     program = subject.program
     if isinstance(program, LoopProgram):
         return ExactCheck("reference equal", "n/a")
@@ -124,17 +125,19 @@ def _reference(subject: Subject) -> ExactCheck:
     values = traced.run(program.variables, program.constants)
     for number, (mine, other) in enumerate(zip(program.values, values, strict=True)):
         error = _distance(other, mine)
-        if error > 1e5 * program.lowest_unit and not _rounds(subject, number, other):
+        if error > 1e5 * program.coarsest_roundoff and not _rounds(subject, number, other):
             return ExactCheck("reference equal", "failed", f"values differ by {error:.0e}")
     return ExactCheck("reference equal", "ok")
 
 
 def _rounds(subject: Subject, number: int, other: Any) -> bool:
-    """Whether an output differs by no more than rounding: what cancels has no digits to agree."""
+    """Whether an output differs by rounding only: where terms cancel, no digits are left."""
     program = subject.program
     moves = rounding(subject, program.traced, program.variables, program.constants)
     gap = abs(np.asarray(other, np.float64) - np.asarray(program.values[number], np.float64))
-    return moves is not None and bool(np.all(gap <= _ROUNDINGS * np.max(moves[number], initial=0)))
+    return moves is not None and bool(
+        np.all(gap <= _ROUNDING_FACTOR * np.max(moves[number], initial=0))
+    )
 
 
 def _distance(a: Any, b: Any) -> float:
@@ -146,29 +149,29 @@ def _distance(a: Any, b: Any) -> float:
 
 
 def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) -> list[ExactCheck]:
-    """The gradient is linear in the cotangent, also a large or small one, and zero for zero."""
+    """Check that the gradient is linear in the cotangent, large or small, and zero for zero."""
     names = ["linear in cotangent", "zero cotangent"]
     problem, program = subject.problem, subject.program
     if problem.grad is not None or (ad is None and problem.backward is None):
         return [ExactCheck(name, "n/a") for name in names]
-    kept = program.cotangent
+    own = program.cotangent
     rng = np.random.default_rng([problem.seed, 11])
-    other = [rng.normal(size=np.shape(c)).astype(c.dtype) for c in kept]
-    mixed = [(2 * np.asarray(c) - 3 * o).astype(c.dtype) for c, o in zip(kept, other, strict=True)]
+    # L(2c − 3d) = 2·L(c) − 3·L(d) for a second random cotangent d.
+    other = [rng.normal(size=np.shape(c)).astype(c.dtype) for c in own]
+    mixed = [(2 * np.asarray(c) - 3 * o).astype(c.dtype) for c, o in zip(own, other, strict=True)]
     try:
         results = []
-        zeros = [np.zeros_like(c) for c in kept]
+        zeros = [np.zeros_like(c) for c in own]
         # A clipped cotangent shows at a large one, a threshold at a small one.
-        scaled = [[(np.asarray(c) * s).astype(c.dtype) for c in kept] for s in SCALES]
+        scaled = [[(np.asarray(c) * s).astype(c.dtype) for c in own] for s in SCALES]
         for cotangent in (other, mixed, zeros, *scaled):
             program.cotangent = cotangent
             results.append(_gradient(subject))
     finally:
-        program.cotangent = kept
+        program.cotangent = own
     paths = [leaf.path for leaf in problem.arguments.leaves]
-    outcome = []
     wrong = []
-    unit = program.lowest_unit
+    roundoff = program.coarsest_roundoff
     arrays = [x for entries in (manual, *results[:2]) for x in entries if isinstance(x, np.ndarray)]
     finite = [x for x in arrays if np.isfinite(x).all()]
     largest = max((float(np.max(abs(x), initial=0.0)) for x in finite), default=0.0)
@@ -178,24 +181,23 @@ def _linear(subject: Subject, manual: list[Any], ad: list[np.ndarray] | None) ->
             continue
         size = max(float(np.max(abs(x), initial=0.0)) for x in (first, second, both))
         if not np.isfinite(size):
-            continue  # told by leaf
-        allowed = 1e5 * unit * size
-        if size <= 1e4 * unit * largest:  # zero but for terms that cancel: rounded at their size
-            allowed = 64 * unit * largest
+            continue  # each leaf reports it
+        allowed = 1e5 * roundoff * size
+        if size <= 1e4 * roundoff * largest:  # terms cancel to zero, with rounding of their size
+            allowed = 64 * roundoff * largest
         misses = [2 * first - 3 * second - both]
         misses += [first - x / s for x, s in zip(multiples, SCALES, strict=True)]
         miss = max(np.max(abs(miss), initial=0.0) for miss in misses)
         if miss > allowed:
-            own = own_rounding(subject, number)
-            if own is None or miss > _ROUNDINGS * np.max(own):
+            rounding_error = own_rounding(subject, number)
+            if rounding_error is None or miss > _ROUNDING_FACTOR * np.max(rounding_error):
                 wrong.append(path)
-    outcome.append(_check(names[0], wrong))
     nonzero = [
         path
         for path, x in zip(paths, results[2], strict=True)
         if isinstance(x, np.ndarray) and np.any(x)
     ]
-    return [*outcome, _check(names[1], nonzero)]
+    return [_check(names[0], wrong), _check(names[1], nonzero)]
 
 
 def _check(name: str, wrong: list[str]) -> ExactCheck:
@@ -206,8 +208,14 @@ def _gradient(subject: Subject) -> list[Any]:
     return manual_gradient(subject).entries if subject.has_manual else autodiff(subject)[0]
 
 
+def gap_of_sums(left: list[Any], right: list[Any]) -> tuple[float, float]:
+    """Return the difference of two sums over arrays, and the size of their terms."""
+    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
+    return abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right)), size
+
+
 def dot_test(subject: Subject, ad: list[np.ndarray] | None, noise: float) -> ExactCheck:
-    """<J v, w> = <v, Jᵀ w>, where JAX has both modes."""
+    """Check <J v, w> = <v, Jᵀ w>, where JAX has both modes."""
     name, program = "dot test", subject.program
     if ad is None:
         return ExactCheck(name, "n/a")
@@ -231,9 +239,8 @@ def dot_test(subject: Subject, ad: list[np.ndarray] | None, noise: float) -> Exa
     pairs = list(zip(program.cotangent, out, strict=True))
     left = [np.asarray(c, np.float64) * np.asarray(o, np.float64) for c, o in pairs]
     right = [t * g.reshape(t.shape) for t, g in zip(tangents, ad, strict=True)]
-    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
-    gap = abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right))
+    gap, size = gap_of_sums(left, right)
     if not np.isfinite(size):
         return ExactCheck(name, "n/a", "not finite")
-    bad = gap > 1e5 * program.lowest_unit * size + 1e3 * noise
+    bad = gap > 1e5 * program.coarsest_roundoff * size + 1e3 * noise
     return ExactCheck(name, "failed" if bad else "ok", f"off by {gap / size:.0e}" if bad else "")

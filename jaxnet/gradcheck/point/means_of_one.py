@@ -1,4 +1,4 @@
-"""Means over one element, which are sums as well."""
+"""Means over one element, which equal sums."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from jaxnet.gradcheck.kinks.branch_sites import Site, site_of
 
 
 def means_of_one(program: Any) -> Iterator[Site]:
-    """Yield where a sum is divided by the number 1, or one over a single row by any number."""
+    """Yield the sites that divide a sum by 1, or a sum over a single row by any number."""
     made_by = {v: eqn for eqn in program.eqns for v in eqn.outvars}
 
     def maker(atom):
@@ -20,7 +20,7 @@ def means_of_one(program: Any) -> Iterator[Site]:
     for eqn in program.eqns:
         if eqn.primitive.name == "div" and _is_number(eqn.invars[1]):
             above = maker(eqn.invars[0])
-            while above is not None and above.primitive.name in _SAME:
+            while above is not None and above.primitive.name in _SHAPE_PRIMITIVES:
                 above = maker(above.invars[0])
             if above is not None and above.primitive.name == "reduce_sum":
                 rows = above.invars[0].aval.shape[0] if 0 in above.params["axes"] else None
@@ -30,7 +30,7 @@ def means_of_one(program: Any) -> Iterator[Site]:
             yield from means_of_one(inner)
 
 
-_SAME = {"broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "neg"}
+_SHAPE_PRIMITIVES = {"broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "neg"}
 
 
 def _is_number(atom: Any) -> bool:

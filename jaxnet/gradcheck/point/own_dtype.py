@@ -1,6 +1,7 @@
-"""Gradients in the arguments' own dtype against those in float64 at the same rounded inputs."""
+"""Gradients in the arguments' own dtype against float64 gradients at the same rounded inputs."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,17 +11,18 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.function.gradients import manual_gradient
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.second_opinion import plain_opinion
-from jaxnet.gradcheck.function.subject import Subject, caller
-from jaxnet.gradcheck.function.user_errors import blamed
+from jaxnet.gradcheck.function.second_opinion import second_opinion
+from jaxnet.gradcheck.function.subject import Subject, caller, pull_back
+from jaxnet.gradcheck.function.user_errors import user_errors
 from jaxnet.gradcheck.jaxpr.trace import trace, try_to_trace, walk
 from jaxnet.gradcheck.numeric.norms import rms
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Entry, LeafReport
 
-_UNITS = 32  # rounding units by which a gradient in low precision may differ, by leaf and by entry
+# Unit roundoffs by which a gradient in low precision may differ, by leaf and by entry.
+_MAX_ROUNDOFFS = 32
 
-VANISHING = 1e-12
-"""Share of the largest leaf's gradient below which a float64 gradient is zero but for rounding."""
+MAX_ZERO_SHARE = 1e-12
+"""A float64 gradient below this share of the largest leaf's is zero within rounding."""
 
 _CONFIG: Any = jax.config
 
@@ -51,15 +53,10 @@ def compare_in_own_dtype(
         low, value, other = _own_gradients(subject)
     except ConfigurationError as error:
         return _unjudged(leaves, f"right in float64, but {error}: {_REMEDY}"), []
-    unit = max(float(jnp.finfo(d).eps) / 2 for d in dtypes)
-    true = sum(
-        float(np.sum(np.asarray(c, np.float64) * np.asarray(v, np.float64)))
-        for c, v in zip(subject.program.cotangent, subject.program.values, strict=True)
-    )
-    weights = sum(
-        float(np.sum(abs(np.asarray(c, np.float64) * np.asarray(v, np.float64))))
-        for c, v in zip(subject.program.cotangent, subject.program.values, strict=True)
-    )
+    roundoff = max(float(jnp.finfo(d).eps) / 2 for d in dtypes)
+    cotangent, values = subject.program.cotangent, subject.program.values
+    true = _dot(cotangent, values)
+    weights = _dot([abs(np.asarray(c)) for c in cotangent], [abs(np.asarray(v)) for v in values])
     notes = []
     oracle: list[Any] = manual
     if _draws_differ(subject):
@@ -70,40 +67,61 @@ def compare_in_own_dtype(
             return leaves, [f"{words} not compared"]
         oracle = other
         notes.append(f"{words} compared with autodiff")
-    elif not abs(value - true) <= 3e3 * unit * max(weights, abs(true)):
+    elif not abs(value - true) <= 3e3 * roundoff * max(weights, abs(true)):
         notes.append(f"f in the arguments' own dtype is {value:.6g}, in float64 {true:.6g}")
-    # Without any rule by hand there is nothing to accuse: JAX rounds as f does.
-    by_hand = subject.has_manual or "custom_" in str(subject.program.traced.jaxpr)
     names = [leaf.path for leaf in arguments.leaves]
     largest = max((_rms(want) for want in oracle), default=0.0)
+    accuse = _has_hand_written_rule(subject)
     result = []
     for leaf in leaves:
         number = names.index(leaf.path)
-        got, want = low[number], oracle[number]
-        rival = None if other is None or ad is None else (other[number], ad[number])
-        dtype = arguments.leaves[number].dtype
-        slack = _cancelled(subject, number, dtype) if leaf.numeric_zero else 0.0
-        result.append(_judge(leaf, got, want, rival, dtype, largest, slack, notes, by_hand))
+        got, want, dtype = low[number], oracle[number], arguments.leaves[number].dtype
+        arrays = isinstance(got, np.ndarray) and isinstance(want, np.ndarray) and got.size
+        if leaf.verdict == PASS and dtype != np.float64 and arrays:
+            pair = _Pair(
+                got=got,
+                want=want.reshape(got.shape),
+                dtype=dtype,
+                rival=None if other is None or ad is None else (other[number], ad[number]),
+                largest=largest,
+                cancelled=_cancelled(subject, number, dtype) if leaf.numeric_zero else 0.0,
+            )
+            leaf, note = _judge(leaf, pair, accuse=accuse)
+            notes += note
+        result.append(leaf)
     return result, notes
 
 
-_DRAWS = {"random_bits", "rng_bit_generator", "rng_uniform"}
+def _dot(a: Sequence[Any], b: Sequence[Any]) -> float:
+    """Return the sum of products of two lists of arrays, in float64."""
+    pairs = zip(a, b, strict=True)
+    return sum(
+        float(np.sum(np.asarray(x, np.float64) * np.asarray(y, np.float64))) for x, y in pairs
+    )
+
+
+def _has_hand_written_rule(subject: Subject) -> bool:
+    """Whether a rule by hand has a part in the gradient: otherwise JAX rounds as f does."""
+    return subject.has_manual or "custom_" in str(subject.program.traced.jaxpr)
+
+
+_RANDOM_PRIMITIVES = {"random_bits", "rng_bit_generator", "rng_uniform"}
 
 
 def _draws_differ(subject: Subject) -> bool:
-    """Whether f draws more or fewer random bits in float64: its draws are then other ones."""
+    """Whether f draws more or fewer random bits in float64, so that its draws are other ones."""
     drawn = _draws(subject.program.traced.jaxpr)
     if not drawn:
         return False
     with jax.enable_x64(bool(_CONFIG.jax_enable_x64)):
         arguments = subject.problem.arguments
         variables = [jnp.asarray(leaf.value) for leaf in arguments.leaves]
-        own = trace(caller(subject.problem), variables, arguments.held())
+        own = trace(caller(subject.problem), variables, arguments.constant_arrays())
     return _draws(own.jaxpr) != drawn
 
 
 def _draws(program: Any) -> list[str]:
-    equations = [eqn for eqn in walk(program) if eqn.primitive.name in _DRAWS]
+    equations = [eqn for eqn in walk(program) if eqn.primitive.name in _RANDOM_PRIMITIVES]
     return [str(v.aval) for eqn in equations for v in eqn.outvars]
 
 
@@ -114,7 +132,7 @@ _REMEDY = (
 
 
 def _unjudged(leaves: list[LeafReport], reason: str) -> list[LeafReport]:
-    """Return the leaves without a verdict where they had a good one."""
+    """Return the leaves with INCONCLUSIVE in place of PASS and KINK."""
     return [
         replace(leaf, verdict=INCONCLUSIVE, reason=reason) if leaf.verdict in (PASS, KINK) else leaf
         for leaf in leaves
@@ -127,68 +145,74 @@ def _rms(gradient: Any) -> float:
 
 
 def _cancelled(subject: Subject, number: int, dtype: Any) -> np.ndarray | float:
-    """Return what a gradient of zero is off by in a dtype: its terms cancel but for rounding."""
-    opinion = plain_opinion(subject, number)
+    """Return the error of a gradient of zero in a dtype, where terms cancel within rounding."""
+    opinion = second_opinion(subject, number)
     coarser = float(jnp.finfo(dtype).eps) / float(np.finfo(subject.dtype).eps)
     return 0.0 if opinion is None else coarser * opinion.error
 
 
-def _judge(leaf, got, want, rival, dtype, largest, slack, notes, by_hand) -> LeafReport:
-    if leaf.verdict != PASS or dtype == np.float64:
-        return leaf
-    if not isinstance(got, np.ndarray) or not isinstance(want, np.ndarray) or not got.size:
-        return leaf
-    want = want.reshape(got.shape)
-    unit = float(jnp.finfo(dtype).eps) / 2
-    size = rms(want)
-    tiny = float(jnp.finfo(dtype).tiny)
-    limit = _UNITS * unit * (abs(want) + size) + 4 * tiny + np.resize(slack, got.shape)
-    if size <= VANISHING * largest:
-        # A true gradient of zero, such as a bias's before batchnorm, is a sum of terms that cancel:
-        # its rounding is of their size, which is that of the other leaves, not of the sum.
-        limit = limit + _UNITS * unit * largest
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """The gradient of a leaf in its own dtype and in float64, and what excuses a difference."""
+
+    got: np.ndarray
+    want: np.ndarray
+    dtype: np.dtype
+    rival: tuple[np.ndarray, np.ndarray] | None  # autodiff in the own dtype and in float64
+    largest: float  # root mean square of the largest leaf's gradient
+    cancelled: np.ndarray | float  # rounding error of terms that cancel to zero
+
+    def allowed(self) -> np.ndarray:
+        """Return the difference that rounding explains, by entry."""
+        got, want, size = self.got, abs(self.want), rms(self.want)
+        roundoff, tiny = float(jnp.finfo(self.dtype).eps) / 2, float(jnp.finfo(self.dtype).tiny)
+        allowed = _MAX_ROUNDOFFS * roundoff * (want + size) + 4 * tiny
+        allowed = allowed + np.resize(self.cancelled, got.shape)
+        if size <= MAX_ZERO_SHARE * self.largest:
+            # A true gradient of zero, such as a bias's before batchnorm, is a sum of terms that
+            # cancel. Its rounding error has the size of the terms, which other leaves show.
+            allowed = allowed + _MAX_ROUNDOFFS * roundoff * self.largest
+        if self.rival is not None:
+            # What autodiff loses in the same dtype is lost by the function itself. But a rival that
+            # is off everywhere (other draws, another branch) is no measure.
+            lost = abs(self.rival[0].reshape(got.shape) - self.rival[1].reshape(got.shape))
+            lost = np.where(np.isfinite(lost), lost, 0.0)
+            allowed = allowed + np.fmin(4 * (rms(lost) + lost), 0.1 * (want + size))
+        return np.asarray(allowed)
+
+
+def _judge(leaf: LeafReport, pair: _Pair, accuse: bool) -> tuple[LeafReport, list[str]]:
+    """Fail a leaf whose gradient is off in its own dtype, or return a note in its favour."""
+    got, want, dtype, allowed = pair.got, pair.want, pair.dtype, pair.allowed()
     error = abs(got - want)
-    if rival is not None:  # what autodiff loses in the same dtype is lost by the function itself
-        lost = abs(rival[0].reshape(got.shape) - rival[1].reshape(got.shape))
-        lost = np.where(np.isfinite(lost), lost, 0.0)
-        # a rival that is off everywhere (other draws, other branch) is no measure
-        limit = limit + np.fmin(4 * (rms(lost) + lost), 0.1 * (abs(want) + size))
-    over = ~(error <= limit)
-    if not over.any():
-        return leaf
-    if (
-        not np.isfinite(got).all()
-        and np.isfinite(want).all()
-        and np.max(abs(want)) > float(jnp.finfo(dtype).max)
-    ):
-        notes.append(f"{leaf.path}: overflow of {dtype}")
-        return leaf
-    at = int(np.argmax(np.where(np.isfinite(error), error / limit, np.inf)))
-    index = tuple(int(i) for i in np.unravel_index(at, got.shape))
-    worst = Entry(
-        index, float(got.ravel()[at]), float(want.ravel()[at]), None, float(limit.ravel()[at])
-    )
-    relative = float(np.max(error[np.isfinite(error)], initial=0.0)) / (size or 1.0)
-    if not by_hand:
-        notes.append(
+    if np.all(error <= allowed):
+        return leaf, []
+    too_large = np.isfinite(want).all() and np.max(abs(want)) > float(jnp.finfo(dtype).max)
+    if too_large and not np.isfinite(got).all():
+        return leaf, [f"{leaf.path}: overflow of {dtype}"]
+    at = int(np.argmax(np.where(np.isfinite(error), error / allowed, np.inf)))
+    relative = float(np.max(error[np.isfinite(error)], initial=0.0)) / (rms(want) or 1.0)
+    if not accuse:
+        text = (
             f"{leaf.path}: off by {relative:.0e} in {dtype}, right in float64: f loses digits, say "
             f"in a difference of large numbers; no rule by hand has a part in it"
         )
-        return leaf
-    return replace(
+        return leaf, [text]
+    failed = replace(
         leaf,
         verdict=FAIL,
-        worst=worst,
+        worst=Entry.at(at, got, want, bound=float(allowed.ravel()[at])),
         hint=f"reduced precision: off by {relative:.0e} in {dtype}, right in float64",
         reason=(
             f"the gradient in {dtype} differs from the float64 one (shown as autodiff) at the same "
-            f"inputs by more than {_UNITS} rounding units: a cast, or an unstable formula"
+            f"inputs by more than {_MAX_ROUNDOFFS} unit roundoffs: a cast, or an unstable formula"
         ),
     )
+    return failed, []
 
 
 def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray] | None]:
-    """Return the gradient under test, the value and autodiff's gradient in the own dtypes."""
+    """Return the gradient under test, the value and the gradient by autodiff in the own dtypes."""
     problem, arguments = subject.problem, subject.problem.arguments
     call = caller(problem)
     where = (
@@ -196,15 +220,12 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
     )
     with jax.enable_x64(bool(_CONFIG.jax_enable_x64)):
         variables = [jnp.asarray(leaf.value) for leaf in arguments.leaves]
-        constants = arguments.held()
+        constants = arguments.constant_arrays()
         weights = [np.asarray(c, np.float32) for c in subject.program.cotangent]
 
         def differentiate(variables, constants, weights):
-            outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-            cotangent = [
-                jnp.asarray(w).astype(o.dtype) for w, o in zip(weights, outputs, strict=True)
-            ]
-            return [*pull(cotangent)[0], *outputs], None
+            gradients, outputs = pull_back(lambda v: call(v, constants)[0], variables, weights)
+            return [*gradients, *outputs], None
 
         def evaluate(variables, constants, weights):
             return call(variables, constants)
@@ -212,22 +233,19 @@ def _own_gradients(subject: Subject) -> tuple[list[Any], float, list[np.ndarray]
         def run(function):
             inputs = variables, constants, weights
             results = try_to_trace(function, *inputs)[0].run(*inputs)
-            return [np.asarray(x) for x in results]  # an error of a callback shows here
+            return [np.asarray(x) for x in results]  # a callback's error is raised here
 
         count = len(variables)
         try:
-            with blamed("autodiff of f", where):
+            with user_errors("autodiff of f", where):
                 results = run(differentiate)
             other, values = [np.asarray(g, np.float64) for g in results[:count]], results[count:]
         except ConfigurationError:
             if not subject.has_manual:
                 raise
-            with blamed("f", where):
+            with user_errors("f", where):
                 other, values = None, run(evaluate)
-        value = sum(
-            float(np.sum(np.asarray(w, np.float64) * np.asarray(v, np.float64)))
-            for w, v in zip(weights, values, strict=True)
-        )
+        value = _dot(weights, values)
         if not subject.has_manual:
             return list(other or []), value, None
         manual = replace(subject, manual_trace=None)

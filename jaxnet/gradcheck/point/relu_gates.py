@@ -1,4 +1,4 @@
-"""Gates of a program, max(x, 0) and where(x > 0, x, …): how many of their entries are open."""
+"""Gates of a program, max(x, 0) and where(x > 0, x, …), and how many of their entries are open."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from jaxnet.gradcheck.jaxpr.equations import (
     source_of,
     value_of,
 )
-from jaxnet.gradcheck.jaxpr.trace import Traced, compiled, walk
-from jaxnet.gradcheck.kinks.branch_sites import Site, named, site_of
+from jaxnet.gradcheck.jaxpr.trace import TracedProgram, compiled, walk
+from jaxnet.gradcheck.kinks.branch_sites import Site, site_of
 
 _COMPARISONS = {"gt", "ge", "lt", "le"}
 
 
 class Gate(NamedTuple):
-    """A gate on values that depend on the arguments, and how many entries are above zero."""
+    """A gate on values that depend on the arguments, with the count of its entries above zero."""
 
     site: Site
     size: int
@@ -48,60 +48,77 @@ def gates(subject: Subject) -> list[Gate]:
 class _Counter:
     """The program with the number of positive entries at each gate for its result."""
 
-    def __init__(self, traced: Traced):
+    def __init__(self, traced: TracedProgram):
         self.traced = traced
-        self.found: list[tuple[Site, int]] = []
+        self.sizes: list[tuple[Site, int]] = []
         self.count = jax.jit(self._count, compiler_options={"xla_backend_optimization_level": 0})
 
     def __call__(self, variables: Sequence[Any], constants: Sequence[Any]) -> list[Gate]:
         above = self.count(self.traced.consts, variables, constants)
-        pairs = zip(self.found, above, strict=True)
+        pairs = zip(self.sizes, above, strict=True)
         return [Gate(site, size, int(n)) for (site, size), n in pairs]
 
     def _count(self, consts, variables, constants):
         values = jax.tree.leaves((variables, constants))
-        moving = [True] * len(variables) + [False] * (len(values) - len(variables))
-        found: list[tuple[Site, Any]] = []
-        _walk(self.traced.jaxpr, consts, values, moving, None, {}, found)
-        self.found = [(site, x.size) for site, x in found]
-        return [jnp.sum(x > 0, dtype=jnp.int32) for _, x in found]
+        varying = [True] * len(variables) + [False] * (len(values) - len(variables))
+        search = _Search()
+        search.walk((self.traced.jaxpr, consts), values, varying, None)
+        # Sizes are known when the program is traced, counts when it runs.
+        self.sizes = [(site, x.size) for site, x in search.gates]
+        return [jnp.sum(x > 0, dtype=jnp.int32) for _, x in search.gates]
 
 
-def _walk(program, consts, values, moving, caller, compared, found):
-    """Evaluate the program, calls opened; return its results and which depend on the variables.
+class _Search:
+    """A walk through a program that collects its gates.
 
-    `compared` has the operand of each comparison with zero, by the identity of its result.
+    `compared` has the operand of each comparison with zero, by the identity of its result: a
+    `where` opens by a comparison that stands earlier in the program. The result is held beside it,
+    since an identity is free again once its object is gone.
     """
-    env = dict(zip(inputs_of(program), (*consts, *values), strict=True))
-    depends = {v for v, yes in zip(program.invars, moving, strict=True) if yes}
 
-    def read(atom):
-        return value_of(atom) if isinstance(atom, core.Literal) else env[atom]
+    def __init__(self):
+        self.gates: list[tuple[Site, Any]] = []
+        self.compared: dict[int, tuple[Any, Any]] = {}
 
-    def varies(atom):
-        return not isinstance(atom, core.Literal) and atom in depends
+    def walk(self, opened, values, depends, caller):
+        """Evaluate a program, calls opened; return its results and which of them vary."""
+        program, consts = opened
+        env = dict(zip(inputs_of(program), (*consts, *values), strict=True))
+        varying = {v for v, yes in zip(program.invars, depends, strict=True) if yes}
 
-    for eqn in program.eqns:
-        name, operands = eqn.primitive.name, [read(v) for v in eqn.invars]
-        moves = [varies(v) for v in eqn.invars]
-        site = caller or site_of(eqn)
-        if name in CALLS and any(moves):
-            inner, inner_consts = open_program(eqn.params[CALLS[name]])
-            within = caller or (site if source_of(inner)[0].startswith(JAX_FILES) else None)
-            results, moved = _walk(inner, inner_consts, operands, moves, within, compared, found)
-        else:
-            results, moved = evaluate(eqn, operands), [any(moves)] * len(eqn.outvars)
-        if name == "max" and any(moves) and (gated := _beside_zero(eqn, operands)) is not None:
-            found.append((named(site, eqn), gated))
-        elif name in _COMPARISONS and any(moves):
-            compared[id(results[0])] = (_beside_zero(eqn, operands), results[0])
-        elif name == "select_n" and id(operands[0]) in compared:
-            x, _ = compared[id(operands[0])]
+        def read(atom):
+            return value_of(atom) if isinstance(atom, core.Literal) else env[atom]
+
+        def varies(atom):
+            return not isinstance(atom, core.Literal) and atom in varying
+
+        for eqn in program.eqns:
+            operands = [read(v) for v in eqn.invars]
+            moves = [varies(v) for v in eqn.invars]
+            site, name = caller or site_of(eqn), eqn.primitive.name
+            if name in CALLS and any(moves):
+                inner = open_program(eqn.params[CALLS[name]])
+                within = caller or (site if source_of(inner[0])[0].startswith(JAX_FILES) else None)
+                results, moved = self.walk(inner, operands, moves, within)
+            else:
+                results, moved = evaluate(eqn, operands), [any(moves)] * len(eqn.outvars)
+            if any(moves):
+                self._note(eqn, operands, results, site)
+            env.update(zip(eqn.outvars, results, strict=True))
+            varying.update(v for v, yes in zip(eqn.outvars, moved, strict=True) if yes)
+        return [read(v) for v in program.outvars], [varies(v) for v in program.outvars]
+
+    def _note(self, eqn, operands, results, site: Site) -> None:
+        """Note a gate, or a comparison that may be the condition of one."""
+        name = eqn.primitive.name
+        if name == "max" and (x := _beside_zero(eqn, operands)) is not None:
+            self.gates.append((site.renamed(eqn), x))
+        elif name in _COMPARISONS:
+            self.compared[id(results[0])] = (_beside_zero(eqn, operands), results[0])
+        elif name == "select_n" and id(operands[0]) in self.compared:
+            x, _ = self.compared[id(operands[0])]
             if x is not None and any(x is case for case in operands[1:]):
-                found.append((named(site, eqn), x))
-        env.update(zip(eqn.outvars, results, strict=True))
-        depends.update(v for v, yes in zip(eqn.outvars, moved, strict=True) if yes)
-    return [read(v) for v in program.outvars], [varies(v) for v in program.outvars]
+                self.gates.append((site.renamed(eqn), x))
 
 
 def _beside_zero(eqn, operands) -> Any:

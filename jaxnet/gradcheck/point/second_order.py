@@ -9,14 +9,18 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck.function.gradients import autodiff
 from jaxnet.gradcheck.function.scalar_program import LoopProgram
-from jaxnet.gradcheck.function.subject import Problem, Subject, caller, prepare
+from jaxnet.gradcheck.function.subject import Problem, Subject, caller, prepare, pull_back
 from jaxnet.gradcheck.options import CheckOptions
-from jaxnet.gradcheck.point.check_point import run
+from jaxnet.gradcheck.point.check_point import check_point
+from jaxnet.gradcheck.point.exact_checks import gap_of_sums
 from jaxnet.gradcheck.report import ExactCheck, GradientReport, with_verdict
 
 
 def check_second_order(subject: Subject, options: CheckOptions) -> GradientReport:
-    """Check H·w = d<g, w>/dx for the gradient g of f and random w, and <u, H w> = <w, H u>."""
+    """Check H·w = d<g, w>/dx for the gradient g of f and random w, and <u, H w> = <w, H u>.
+
+    The function g is checked like any other, with weights w as its cotangent.
+    """
     if isinstance(subject.program, LoopProgram):
         raise ConfigurationError("order=2 needs a function that JAX can trace: use order=1")
     problem, weights = subject.problem, subject.program.cotangent
@@ -27,15 +31,13 @@ def check_second_order(subject: Subject, options: CheckOptions) -> GradientRepor
         flat = jax.tree.leaves(args, is_leaf=lambda x: x is None)
         variables = [jnp.asarray(flat[leaf.position]) for leaf in problem.arguments.leaves]
         constants = [flat[position] for position in problem.arguments.constants]
-        outputs, pull = jax.vjp(lambda v: call(v, constants)[0], variables)
-        cotangent = [jnp.asarray(w).astype(o.dtype) for w, o in zip(weights, outputs, strict=True)]
-        return pull(cotangent)[0]
+        return pull_back(lambda v: call(v, constants)[0], variables, weights)[0]
 
     inner = Problem(
         f=gradient, arguments=problem.arguments, memory=problem.memory, seed=problem.seed + 1
     )
     second = prepare(inner, subject.dtype != np.float64)
-    report = run(second, replace(options, expected=None))
+    report = check_point(second, replace(options, expected=None))
     check = _symmetry(second)
     if report.leaves and all(leaf.norm == 0 for leaf in report.leaves):
         report = with_verdict(
@@ -46,8 +48,9 @@ def check_second_order(subject: Subject, options: CheckOptions) -> GradientRepor
 
 
 def _symmetry(second: Subject) -> ExactCheck:
+    """Check that second derivatives do not depend on the order of differentiation."""
     program = second.program
-    kept = program.cotangent
+    own = program.cotangent
     rng = np.random.default_rng([second.problem.seed, 17])
     try:
         u, w = (
@@ -61,10 +64,9 @@ def _symmetry(second: Subject) -> ExactCheck:
     except Exception as error:
         return ExactCheck("symmetric", "n/a", type(error).__name__)
     finally:
-        program.cotangent = kept
+        program.cotangent = own
     left = [np.asarray(a, np.float64) * b.reshape(a.shape) for a, b in zip(u, hw, strict=True)]
     right = [np.asarray(a, np.float64) * b.reshape(a.shape) for a, b in zip(w, hu, strict=True)]
-    size = sum(float(np.sum(abs(x))) for x in [*left, *right])
-    gap = abs(sum(float(np.sum(x)) for x in left) - sum(float(np.sum(x)) for x in right))
-    bad = gap > 1e5 * program.lowest_unit * size
+    gap, size = gap_of_sums(left, right)
+    bad = gap > 1e5 * program.coarsest_roundoff * size
     return ExactCheck("symmetric", "failed" if bad else "ok", f"off by {gap:.0e}" if bad else "")
