@@ -147,7 +147,7 @@ def test_what_has_no_row_fails_the_whole_table(monkeypatch, capsys):
 def test_few_reports_are_printed_in_full(monkeypatch, capsys):
     broken = layers.tanh_forward, lambda dout, cache: 2 * dout
     monkeypatch.setitem(layers.ACTIVATIONS, "tanh", broken)
-    monkeypatch.setattr(command, "_IN_FULL", 1)
+    monkeypatch.setattr(command, "_MAX_FULL_REPORTS", 1)
     assert main(["gradcheck", "--only", "layer tanh, 1×1"]) == 1
     out = capsys.readouterr().out
     assert out.count("gradcheck FAIL") == 1
