@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import jax
 
@@ -43,6 +43,7 @@ class Finished:
     checkpoint: Checkpoint | None
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Trains what is in a queue, somewhere.
 

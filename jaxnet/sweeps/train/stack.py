@@ -358,7 +358,7 @@ class Stack:
             members = jax.device_get(self.state.members)
             for k in leaving:
                 self.departed[k] = take_member(members, self._slot(k))
-        slots = [self._slot(k) for k in left]
+        slots = [self._slot(int(k)) for k in left]
         filled = jnp.asarray([*slots, *[slots[-1]] * (smaller - len(slots))])
         axes = config_axes(self.state.members)
         members = jax.tree.map(
