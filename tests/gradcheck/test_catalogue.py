@@ -173,4 +173,4 @@ def test_a_wrong_update_rule_fails_its_rows(monkeypatch):
 
 def test_steps_that_are_not_finite_are_infinitely_far():
     got = np.array([[1.0], [np.nan]])
-    assert updates._furthest(got, np.ones((2, 1))) == np.inf
+    assert updates._largest_error(got, np.ones((2, 1))) == np.inf
