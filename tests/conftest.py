@@ -26,7 +26,8 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def pytest_sessionstart():
-    """Divide no sweep among devices by itself: tests count programs and places."""
+    """Divide no sweep among devices by itself: tests count programs and slots."""
+    from jaxnet.sweeps.machine import rates  # not before annotations are checked, see addopts
 
     rates.CPU_SPLIT_MAX_FLOPS = 0.0
 

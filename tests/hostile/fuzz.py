@@ -34,6 +34,7 @@ from jaxnet.data import DataSet, cifar10, fashion_mnist
 from jaxnet.data.idx import read_idx
 from jaxnet.data.npy import read_npy
 from jaxnet.errors import ConfigurationError, JaxnetError
+from jaxnet.report import figures, publishing
 from jaxnet.report.content import content
 from jaxnet.sweeps.folder import checkpoint
 from jaxnet.sweeps.folder.folder import RunFolder, read_config

@@ -10,6 +10,7 @@ import pytest
 from jaxnet import layers
 from jaxnet.errors import ConfigurationError
 from jaxnet.kernels import correlation
+from jaxnet.kernels.form import changed_form
 from jaxnet.training.augmentation import augment
 
 RNG = np.random.default_rng(0)
