@@ -28,8 +28,8 @@ class Setting:
     kind: type = float
     default: Any = 0.0
     choices: Collection[str] = ()
-    low: float = 0
-    high: float = math.inf
+    low: float | int = 0
+    high: float | int = math.inf
     closed: bool = False
     applies_to: Collection[str] = ()
     own: bool = False

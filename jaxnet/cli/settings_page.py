@@ -42,12 +42,13 @@ def page() -> str:
 
 def options() -> str:
     """Return the name, kind and help of each option of `jaxnet train`, as JSON."""
-    rows = [
+    rows = (
         [name, row.kind.__name__, _help(row, _users(name, row))]
         for name, row in all_settings().items()
         if row.kind is not object and name != "seed"  # which `sweep` has as well
-    ]
-    return f"[{',\n '.join(json.dumps(row, ensure_ascii=False) for row in rows)}]\n"
+    )
+    lines = ",\n ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[{lines}]\n"
 
 
 FILES: dict[Path, Callable[[], str]] = {PAGE: page, OPTIONS: options}

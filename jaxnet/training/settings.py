@@ -39,9 +39,7 @@ SETTINGS: dict[str, Setting] = {
         "kind of network", str, "fully_connected", choices=ARCHITECTURES, own=True
     ),
     "hidden": Setting("widths of the hidden layers", tuple, (100,), own=True),
-    "activation": Setting(
-        "activation of hidden layers", str, "relu", choices=ACTIVATIONS, own=True
-    ),
+    "activation": Setting("after each hidden layer", str, "relu", choices=ACTIVATIONS, own=True),
     "norm": Setting("normalization before activations", str, "none", choices=NORMS, own=True),
     "init": Setting(
         "initial weights (normal: of deviation init_scale)",
@@ -51,7 +49,7 @@ SETTINGS: dict[str, Setting] = {
         own=True,
     ),
     "precision": Setting(
-        "of weights, sums and products",
+        "of sums and products",
         str,
         "float32",
         choices=("float32", "tf32", "mixed", "float64"),
@@ -72,9 +70,7 @@ SETTINGS: dict[str, Setting] = {
         "with_replacement",
         choices=("with_replacement", "shuffled"),
     ),
-    "preprocessing": Setting(
-        "what is done to images first", str, "standardize", choices=PREPROCESSING
-    ),
+    "preprocessing": Setting("what is done to images", str, "standardize", choices=PREPROCESSING),
     "components": Setting(
         "how many components are kept", int, None, low=1, high=MOST_ROWS, applies_to=("pca",)
     ),
@@ -382,7 +378,7 @@ def _arguments(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _structure(settings: Mapping[str, Any]) -> Structure:
     fields = {f.name for f in dataclasses.fields(Structure)}
-    chosen = {
+    chosen: dict[str, Any] = {
         name: value if isinstance(value, Identified) else SETTINGS[name].take(name, value)
         for name, value in settings.items()
         if name in fields
