@@ -1,4 +1,4 @@
-"""README and the pages of docs/: Python runs, TOML describes jobs, commands parse, links lead on."""
+"""README and the pages of docs/: Python runs, TOML is a job, commands parse, links lead on."""
 
 import re
 import shlex
@@ -47,7 +47,8 @@ def commands():
     """Return the commands of jaxnet in blocks of sh and in running text, each once."""
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
     verbs = "sweep|train|predict|data|report|diagnose|gradcheck"
-    inline = [c for text in TEXTS.values() for c in re.findall(rf"`(jaxnet (?:{verbs})[^`]*)`", text)]
+    quoted = re.compile(rf"`(jaxnet (?:{verbs})[^`]*)`")
+    inline = [command for text in TEXTS.values() for command in quoted.findall(text)]
     found = [part for line in lines for part in line.split(" && ")] + inline
     return sorted({c.removeprefix(".venv/bin/") for c in found if "jaxnet " in c.split("/")[-1]})
 
@@ -60,13 +61,15 @@ def test_commands_parse(command):
 
 
 def targets():
-    """Return the relative links and images of every page, without those in its examples."""
+    """Return the relative links and images of every page, those in its examples left out."""
+    found = []
     for page, text in TEXTS.items():
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r'\]\(([^)\s]+)\)|<img src="([^"]+)"', prose):
             link = "".join(target)
             if not re.match(r"[a-z]+:", link):
-                yield pytest.param(page, link, id=f"{page.stem}-{link}")
+                found.append(pytest.param(page, link, id=f"{page.stem}-{link}"))
+    return found
 
 
 def anchor(heading):
