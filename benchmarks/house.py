@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxnet"
 MANY_ARGUMENTS = 7
 VAGUE = re.compile(r"\b(?:that|those)\s+of\b", re.IGNORECASE)
-
 Graph = Mapping[str, set[str]]
 
 
@@ -94,9 +93,8 @@ def has_many_arguments(node: ast.AST) -> bool:
 def docstrings(tree: ast.Module) -> Iterator[str]:
     """Yield all texts that stand as statements: docstrings, also those below an attribute."""
     for node in ast.walk(tree):
-        match node:
-            case ast.Expr(value=ast.Constant(value=str(text))):
-                yield text
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield str(node.value.value)
 
 
 def commented_lines(text: str) -> int:
@@ -113,10 +111,8 @@ def main() -> None:
     rows: list[tuple[str, object]] = [("import circles, all packages", "; ".join(rings) or 0)]
     for name in ("jaxnet", "jaxnet.sweeps"):
         graph = rooms(name)
-        arrows = sum(map(len, graph.values()))
-        rows.append(
-            (f"rooms, floors, arrows of {name}", f"{len(graph)}, {floors(graph)}, {arrows}")
-        )
+        counts = len(graph), floors(graph), sum(map(len, graph.values()))
+        rows.append((f"rooms, floors, arrows of {name}", "{}, {}, {}".format(*counts)))
     many = sum(has_many_arguments(node) for tree in trees for node in ast.walk(tree))
     rows.append((f"calls with {MANY_ARGUMENTS} or more positional arguments", many))
     vague = sum(len(VAGUE.findall(text)) for tree in trees for text in docstrings(tree))

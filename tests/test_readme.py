@@ -1,5 +1,6 @@
 """README and the pages of docs/: Python runs, TOML is a job, commands parse, links lead on."""
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -12,7 +13,8 @@ from jaxnet.cli import parser as cli
 from jaxnet.sweeps import job_from_dict
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "jaxnet/sweeps/run/cluster.md"]
+PAGES = [*(ROOT / name for name in ELSEWHERE), *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 
 
@@ -49,8 +51,8 @@ def commands():
     verbs = "sweep|train|predict|data|report|diagnose|gradcheck"
     quoted = re.compile(rf"`(jaxnet (?:{verbs})[^`]*)`")
     inline = [command for text in TEXTS.values() for command in quoted.findall(text)]
-    found = [part for line in lines for part in line.split(" && ")] + inline
-    return sorted({c.removeprefix(".venv/bin/") for c in found if "jaxnet " in c.split("/")[-1]})
+    parts = [part.strip().removeprefix(".venv/bin/") for line in lines for part in line.split("&&")]
+    return sorted({command for command in parts + inline if command.startswith("jaxnet ")})
 
 
 @pytest.mark.parametrize("command", commands())
@@ -58,6 +60,20 @@ def test_commands_parse(command):
     words = shlex.split(command, comments=True)
     assert words[0] == "jaxnet"
     cli._parser().parse_args(words[1:])
+
+
+def known_options(parser):
+    """Return every option of a parser and of those below it."""
+    below = [a.choices.values() for a in parser._actions if isinstance(a.choices, dict)]
+    own = {option for action in parser._actions for option in action.option_strings}
+    return own.union(*(known_options(inner) for inner in itertools.chain(*below)))
+
+
+def test_options_exist():
+    of_others = {ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"}
+    texts = [text for page, text in TEXTS.items() if page not in of_others]
+    named = {option for text in texts for option in re.findall(r"`(--[a-z-]+)", text)}
+    assert named - known_options(cli._parser()) == set()
 
 
 def targets():
