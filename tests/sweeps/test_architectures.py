@@ -81,14 +81,17 @@ def test_its_settings_are_refused_elsewhere_and_others_here(settings, text):
         configure(**settings)
 
 
-def test_it_trains_in_stacks_and_its_own_number_is_swept(data, trained):
+def test_it_trains_in_stacks_and_its_network_is_saved(data, trained, tmp_path):
     space = grid(shortcut_scale=[0.0, 1.0])
-    result = jaxnet.sweep(space, data, steps=5, keep=None, **SETTINGS)
+    result = jaxnet.sweep(space, data, steps=5, **SETTINGS)
     assert [one.networks for one in trained] == [2]
     assert [row.outcome.status for row in result.rows] == ["ok"] * 2
     one, other = (row.outcome.final_loss for row in result.rows)
-    assert np.isfinite([one, other]).all()
     assert one != other
+    result.network.save(tmp_path / "net.safetensors")
+    loaded = jaxnet.Network.load(tmp_path / "net.safetensors")
+    images = data.test_images
+    np.testing.assert_array_equal(loaded.predict(images), result.network.predict(images))
 
 
 def test_a_plan_pads_no_widths_of_what_is_no_chain(data):
