@@ -125,7 +125,7 @@ def test_divergence_is_data(result):
 def test_its_network_is_read_back_and_predicts_alike(result, data):
     network = result.network
     read = jaxnet.Network.load(result.folder / "best.safetensors")
-    assert read.architecture == "inception_resnet"
+    assert read.net.architecture == "inception_resnet"
     images = data.test_images
     np.testing.assert_array_equal(read.scores(images), network.scores(images))
     assert float((read.predict(images) == data.test_labels).mean()) == pytest.approx(
