@@ -133,7 +133,7 @@ class Blocks(NamedTuple):
 def sum_scores(head: Layer, total: Total) -> Layer:
     """Return the affine layer of the scores, out = total(x·w) + b.
 
-    Its backward pass is that of x·w + b: d(loss)/d(x·w) of a block is that of the sum.
+    Its backward pass is as for x·w + b: d(loss)/d(x·w) of a block equals d(loss)/d(sum).
     """
 
     def forward(params, state, x, *, key, train):
@@ -144,7 +144,7 @@ def sum_scores(head: Layer, total: Total) -> Layer:
 
 
 def _is_cut(path: tuple[Any, ...], leaf: Array) -> bool:
-    """Whether a leaf has an axis of hidden units: the one behind that of the networks."""
+    """Whether a leaf has an axis of hidden units: the one behind the axis of the networks."""
     names = tuple(getattr(entry, "key", None) for entry in path[-2:])
     return leaf.ndim > 1 and names != SCORES_BIAS
 

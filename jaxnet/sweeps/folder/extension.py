@@ -90,7 +90,7 @@ def check_search(
 
 
 def _named(one: RowId, wanted: Sequence[Identity], results: Callable[[], Sequence[Result]]) -> str:
-    """Return the settings of a row that differ from those of the first that are wanted."""
+    """Return the settings of a row that differ from the first row that is wanted."""
     stored = next((result.settings for result in results() if result.key == one.key), {})
     stored, other = shown([stored, wanted[0].settings if wanted else {}])
     own = [f"{name} {stored[name]}" for name in stored if stored[name] != other.get(name)]

@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     """Of one configuration: its settings as JSON has them, and digests of what decides its result.
 
     `configuration` is of the settings alone, `key` of settings and length; data, versions and split
-    are those of the run folder. `name`, by which its network is kept, leaves out the length where a
+    belong to the run folder. `name`, by which its network is kept, leaves out the length where a
     shorter run is the beginning of a longer one (`open_ended`).
     """
 

@@ -47,7 +47,7 @@ from jaxnet.training.step import Member
 def kept_network(folder: Path | str, id: int) -> Network:
     """Return the network of one configuration of a run folder; RunFolderError if it was not kept.
 
-    `id` is that of `results.csv`.
+    `id` is the one in `results.csv`.
     """
     read_config(folder)  # says so where it is no run folder
     ids = read_store(Path(folder) / DATABASE).ids

@@ -30,8 +30,8 @@ class Job:
     seeds the draws of a random space. `validation` is the number of training images that judge the
     configurations (default: 1000, or a quarter of the training set if that is less), `train` the
     number trained on (default: all others), and `split` how they are drawn: "stratified", within
-    each class and from `split_seed`, or "tail", the last rows (see `DataSet.split`; default: that
-    of the data set). `data` names a data set of `jaxnet.data`.
+    each class and from `split_seed`, or "tail", the last rows (see `DataSet.split`; default: as
+    is usual for the data set). `data` names a data set of `jaxnet.data`.
 
     `replicates` trains every configuration with so many seeds: seed, seed + 1, ... `halving` (see
     `Halving`, or its eta) cuts on the way. `patience` stops a run whose validation accuracy has

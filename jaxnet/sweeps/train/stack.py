@@ -53,7 +53,7 @@ class Saved:
     history: History
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stack:
     """K networks in training. `columns` names the one in each slot; −1 is a copy that fills up.
 
