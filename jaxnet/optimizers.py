@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PyTree
 from optax import GradientTransformation
 
+from jaxnet.arguments.setting import Setting
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.schedules import Number, Schedule, numeric_defaults, scalar
@@ -380,17 +381,29 @@ def _adagrad(
 
 @dataclass(frozen=True)
 class OptimizerRule:
-    """An optimizer by name: how to build it, and its numeric hyperparameters with their defaults.
+    """An optimizer by name: how to build it, its numeric hyperparameters, and what it promises.
 
     ``build(learning_rate, hyperparameters)`` reads its own names from the mapping (an absent one
-    takes its default) and ignores all others.
+    takes its default) and ignores all others. ``state_arrays`` counts the arrays that it remembers
+    of each parameter. ``keeps_zeros``: a parameter of 0 whose gradient is 0 stays 0, unless one of
+    the numbers ``above_zero`` is 0 (it would divide 0 by 0); then networks of several widths can be
+    padded to one. ``is_elementwise``: it updates each element by itself, so that a layer can be cut
+    into blocks. Whoever promises nothing trains each width by itself.
     """
 
     build: Callable[[Number | Schedule, Mapping[str, Number]], GradientTransformation]
     hyperparameters: dict[str, float]
+    state_arrays: int = 0
+    keeps_zeros: bool = False
+    above_zero: tuple[str, ...] = ()
+    is_elementwise: bool = False
+
+    def keeps_zeros_at(self, numbers: Mapping[str, float]) -> bool:
+        """Whether zeros stay zero with these hyperparameters."""
+        return self.keeps_zeros and all(numbers.get(name, 1) for name in self.above_zero)
 
 
-def _rule(factory: Callable[..., GradientTransformation]) -> OptimizerRule:
+def _rule(factory: Callable[..., GradientTransformation], **promises: Any) -> OptimizerRule:
     """Return the table's row for a factory."""
     own = numeric_defaults(factory)
 
@@ -400,18 +413,30 @@ def _rule(factory: Callable[..., GradientTransformation]) -> OptimizerRule:
         numbers = {name: hyperparameters.get(name, default) for name, default in own.items()}
         return factory(learning_rate, **numbers)
 
-    return OptimizerRule(build, own)
+    return OptimizerRule(build, own, **promises)
 
+
+_PLAIN = {"keeps_zeros": True, "is_elementwise": True}
 
 OPTIMIZERS: dict[str, OptimizerRule] = {
-    "sgd": _rule(sgd),
-    "momentum": _rule(momentum),
-    "nesterov": _rule(nesterov),
-    "rmsprop": _rule(rmsprop),
-    "adam": _rule(adam),
-    "adamw": _rule(adamw),
-    "adagrad": _rule(adagrad),
+    "sgd": _rule(sgd, **_PLAIN),
+    "momentum": _rule(momentum, **_PLAIN, state_arrays=1),
+    "nesterov": _rule(nesterov, **_PLAIN, state_arrays=1),
+    "rmsprop": _rule(rmsprop, **_PLAIN, state_arrays=1, above_zero=("eps",)),
+    "adam": _rule(adam, **_PLAIN, state_arrays=2, above_zero=("eps",)),
+    "adamw": _rule(adamw, **_PLAIN, state_arrays=2, above_zero=("eps",)),
+    "adagrad": _rule(adagrad, **_PLAIN, state_arrays=1, above_zero=("eps",)),
 }
+
+HYPERPARAMETERS: dict[str, Setting] = {
+    "momentum": Setting("share of the velocity that stays", high=1),
+    "rms_decay": Setting("share of the average of squares that stays", high=1),
+    "eps": Setting("what is added to the root that is divided by"),
+    "beta1": Setting("share of the average of gradients that stays", high=1),
+    "beta2": Setting("share of the average of squares that stays", high=1),
+    "weight_decay": Setting("strength of the decoupled decay of weights"),
+}
+"""The numbers that some optimizers have; their defaults stand in the functions."""
 
 
 def find_optimizer(name: str) -> OptimizerRule:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxnet.arguments.checks import shown
+from jaxnet.arguments.setting import Setting
 from jaxnet.arguments.signatures import checked
 from jaxnet.errors import ConfigurationError, unknown
 
@@ -224,10 +225,12 @@ class ScheduleRule:
 
     ``build(hyperparameters, total_steps=, steps_per_epoch=)`` reads "learning_rate" and its own
     names from the mapping (with the default for an absent one) and ignores all others.
+    `open_ended`: its rates do not depend on how long a run is.
     """
 
     build: Callable[..., Schedule]
     hyperparameters: dict[str, float]
+    open_ended: bool
 
 
 def _rule(factory: Callable[..., Schedule]) -> ScheduleRule:
@@ -246,7 +249,7 @@ def _rule(factory: Callable[..., Schedule]) -> ScheduleRule:
         )
         return warmup(schedule, hyperparameters.get("warmup_steps", 0.0))
 
-    return ScheduleRule(build, {**own, "warmup_steps": 0.0})
+    return ScheduleRule(build, {**own, "warmup_steps": 0.0}, "total_steps" not in lengths)
 
 
 SCHEDULES: dict[str, ScheduleRule] = {
@@ -256,6 +259,15 @@ SCHEDULES: dict[str, ScheduleRule] = {
     "cosine": _rule(cosine),
     "one_cycle": _rule(one_cycle),
 }
+
+HYPERPARAMETERS: dict[str, Setting] = {
+    "decay": Setting("factor of the rate, each epoch or drop"),
+    "epochs_per_drop": Setting("epochs from one drop of the rate to the next", low=1),
+    "final_fraction": Setting("last rate, as a share of the highest", high=1, closed=True),
+    "warmup_fraction": Setting("share of the steps in which the rate rises", high=1, closed=True),
+    "initial_fraction": Setting("first rate, as a share of the highest", high=1, closed=True),
+}
+"""The numbers that some schedules have; their defaults stand in the functions."""
 
 
 @checked

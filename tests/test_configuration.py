@@ -1,6 +1,8 @@
 """One run's settings: what is refused and why, what is filled in, and what makes runs group."""
 
+import dataclasses
 import inspect
+import json
 import math
 
 import hypothesis
@@ -9,27 +11,38 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnet.cli.parser import TRAIN_OPTIONS
+from jaxnet import optimizers, schedules
+from jaxnet.cli.settings_page import FILES, options
 from jaxnet.errors import ConfigurationError, JaxnetError
 from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.schedules import SCHEDULES
+from jaxnet.training import architectures
+from jaxnet.training.architectures import ARCHITECTURES
 from jaxnet.training.settings import (
-    ARCHITECTURES,
     COMMON_NUMBERS,
-    NAMES,
-    RANGES,
+    SETTINGS,
     Configuration,
     Structure,
+    all_settings,
     configure,
     setting_names,
 )
+
+NAMES = {name: tuple(row.choices) for name, row in all_settings().items() if row.kind is str}
+RANGES = {
+    name: (row.low, row.high, row.closed)
+    for name, row in all_settings().items()
+    if row.kind is float
+}
+
+TABLES = [SETTINGS, *(m.HYPERPARAMETERS for m in (optimizers, schedules, architectures))]
 
 
 def numbers_of(table):
     return {name for rule in table.values() for name in rule.hyperparameters}
 
 
-OF_ARCHITECTURES = {(a, name) for a, own in ARCHITECTURES.items() for name in own}
+OF_ARCHITECTURES = {(a, name) for a, row in ARCHITECTURES.items() for name in row.hyperparameters}
 ALL_NUMBERS = sorted(
     {
         *COMMON_NUMBERS,
@@ -390,7 +403,7 @@ def settings(draw):
         *COMMON_NUMBERS,
         *OPTIMIZERS[chosen["optimizer"]].hyperparameters,
         *SCHEDULES[chosen["schedule"]].hyperparameters,
-        *ARCHITECTURES[chosen["architecture"]],
+        *ARCHITECTURES[chosen["architecture"]].hyperparameters,
     }
     for name in sorted(usable):
         low, high, closed = RANGES[name]
@@ -508,28 +521,50 @@ def test_a_function_is_shown_by_its_name():
     assert configuration.structure == configure(optimizer=clipped, l2=0.1).structure
 
 
-# The command line and the settings
+# The table of settings, the command line and the page of the docs
+
+OPTIONS = {name: (kind, text) for name, kind, text in json.loads(options())}
+
+
+def test_the_table_has_the_defaults_of_the_dataclass():
+    fields = {f.name: f.default for f in dataclasses.fields(Structure)}
+    assert fields.items() >= {n: r.default for n, r in SETTINGS.items() if n in fields}.items()
+    derived = {"arguments", "hyperparameter_names"}
+    assert all(n in SETTINGS or n.startswith("uses_") or n in derived for n in fields)
+
+
+def test_every_setting_of_the_table_is_a_field_or_a_number():
+    fields = {f.name for f in dataclasses.fields(Structure)}
+    assert set(SETTINGS) == {"seed", *COMMON_NUMBERS, *fields.intersection(SETTINGS)}
+    assert len(all_settings()) == sum(map(len, TABLES))  # no name is in two of them
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_is_written_from_the_table_is_up_to_date(path):
+    """Else run `python -m jaxnet.cli.settings_page`."""
+    assert path.read_text(encoding="utf-8") == FILES[path]()
 
 
 def test_every_setting_is_an_option_of_train_and_vice_versa():
-    # A model is a Python object.
-    assert {*TRAIN_OPTIONS, "hidden", "seed", "model"} == set(setting_names())
+    # A model is a Python object; the seed is an option of sweeps, too.
+    assert {*OPTIONS, "seed", "model"} == set(setting_names())
     assert len(setting_names()) == len(set(setting_names()))
 
 
 def test_options_are_read_as_what_the_setting_takes():
-    for name, (kind, text) in TRAIN_OPTIONS.items():
-        special = {"batch_size": int, "components": int, "batch_invariant": bool}
-        assert kind is special.get(name, str if name in NAMES else float), name
+    for name, (kind, text) in OPTIONS.items():
+        special = {"batch_size": "int", "components": "int", "batch_invariant": "bool"}
+        special["hidden"] = "tuple"
+        assert kind == special.get(name, "str" if name in NAMES else "float"), name
         assert text.strip(), name
 
 
 def test_the_help_of_an_option_lists_every_name_and_every_user():
     for name, known in NAMES.items():
-        text = TRAIN_OPTIONS[name][1]
+        text = OPTIONS[name][1]
         assert all(one in text for one in known), f"--{name}: {text!r} lacks one of {known}"
     for name, users in USERS.items():
-        text = TRAIN_OPTIONS[name][1]
+        text = OPTIONS[name][1]
         assert all(user in text for _, user in users), f"--{name}: {text!r} lacks one of {users}"
 
 

@@ -14,7 +14,17 @@ import pytest
 
 from jaxnet import schedules
 from jaxnet.errors import ConfigurationError
-from jaxnet.optimizers import OPTIMIZERS, adam, adamw, find_optimizer, lift, momentum, sgd
+from jaxnet.optimizers import (
+    OPTIMIZERS,
+    OptimizerRule,
+    adam,
+    adamw,
+    find_optimizer,
+    lift,
+    momentum,
+    sgd,
+)
+from jaxnet.training.settings import configure
 
 STEPS = 50
 
@@ -487,12 +497,46 @@ def test_each_number_alone_makes_a_difference():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_padded_units_stay_zero(name):
+def test_a_row_keeps_zeros_as_it_says(name):
     """A sweep pads narrow nets with units whose parameters and gradients are exactly zero."""
-    _, gradients = problem(jnp.float32)
+    row, (_, gradients) = OPTIMIZERS[name], problem(jnp.float32)
     pad = {"affine": {"w": jnp.zeros((3, 4)), "b": jnp.zeros(4)}, "norm": {"scale": jnp.zeros(4)}}
-    steps, _ = run(OPTIMIZERS[name].build(0.1, {}), pad, jax.tree.map(jnp.zeros_like, gradients))
-    assert not any(np.any(step) for step in jax.tree.leaves(steps))
+    none = jax.tree.map(jnp.zeros_like, gradients)
+    least = {n: 0.0 for n in row.hyperparameters if n not in row.above_zero}
+    for numbers in (row.hyperparameters, least) if row.keeps_zeros else ():
+        assert row.keeps_zeros_at(numbers)
+        steps, _ = run(row.build(0.1, numbers), pad, none)
+        assert not any(np.any(step) for step in jax.tree.leaves(steps))
+    assert not any(row.keeps_zeros_at({**least, n: 0.0}) for n in row.above_zero)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_row_counts_its_arrays_of_state(name):
+    """The memory of a network is estimated from it."""
+    state = OPTIMIZERS[name].build(0.1, {}).init({"w": jnp.ones((3, 4))})
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
+    assert sorted(shapes) == [(), *[(3, 4)] * OPTIMIZERS[name].state_arrays]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_row_is_elementwise_as_it_says(name):
+    """Blocks of a layer are updated as layers of their own."""
+    row, (params, gradients) = OPTIMIZERS[name], problem(jnp.float32)
+    whole, _ = run(row.build(0.1, {}), params, gradients)
+    part = jax.tree.map(lambda leaf: leaf[..., :2], (params, gradients))
+    steps, _ = run(row.build(0.1, {}), *part)
+    expected = jax.tree.map(lambda leaf: leaf[..., :2], whole)
+    same = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-6, atol=0), steps, expected)
+    assert all(jax.tree.leaves(same)) or not row.is_elementwise
+
+
+def test_who_promises_nothing_is_neither_padded_nor_cut():
+    """A rule that a user hands in, or a row without promises."""
+    nothing = OptimizerRule(OPTIMIZERS["sgd"].build, {})
+    assert not nothing.keeps_zeros_at({})
+    assert not nothing.is_elementwise
+    assert configure(optimizer=optax.sgd(0.1)).structure.rule is None
+    assert configure(optimizer="sgd").structure.rule is OPTIMIZERS["sgd"]
 
 
 @pytest.mark.parametrize("name", CASES)

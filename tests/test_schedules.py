@@ -195,6 +195,17 @@ def test_the_table_has_the_documented_defaults():
     }
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_beginning_of_an_open_ended_schedule_is_the_same_in_every_run(name):
+    """A shorter run is then the beginning of a longer one, in a run folder, too."""
+    numbers = {"learning_rate": RATE, **NUMBERS[name]}
+    short, long = (
+        rates(SCHEDULES[name].build(numbers, total_steps=total, steps_per_epoch=EPOCH))
+        for total in (TOTAL, 2 * TOTAL)
+    )
+    assert np.array_equal(short, long) == SCHEDULES[name].open_ended
+
+
 def test_one_cycle_has_the_defaults_of_optax():
     with jax.numpy_dtype_promotion("standard"):
         theirs = jax.vmap(optax.cosine_onecycle_schedule(TOTAL, RATE))(STEPS)

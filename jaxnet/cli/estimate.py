@@ -47,7 +47,7 @@ def step_seconds(machine: Machine, program: Program) -> float:
     """Return the time of one step of a program."""
     structure, precision = program.structure, program.structure.precision
     share = max(value for least, value in EFFICIENCY.items() if structure.batch_size >= least)
-    if structure.is_convolutional:
+    if structure.row.is_convolutional:
         share = CONVOLUTION_EFFICIENCY
     rate = {"float64": machine.float64, "mixed": machine.mixed}.get(precision, machine.float32)
     if precision == "mixed":

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 an input that cannot be; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,45 +17,16 @@ from jaxnet.cli import commands
 from jaxnet.errors import DataWarning, JaxnetError
 from jaxnet.host.terminal import plain_output
 
-# The options of `jaxnet train`: every setting of a run but its seed. Names and numbers are checked
-# by `jaxnet.configure`; here stands only what --help says.
-TRAIN_OPTIONS: dict[str, tuple[type, str]] = {
-    "architecture": (str, "fully_connected, or inception_resnet, a net of convolutions"),
-    "activation": (str, "relu, leaky_relu, tanh, sigmoid or gelu"),
-    "norm": (str, "none, batch or layer"),
-    "dropout": (float, "probability to drop a hidden unit"),
-    "loss": (str, "softmax, svm or squared_error"),
-    "flip": (float, "of inception_resnet: probability to mirror a training image"),
-    "shift": (float, "of inception_resnet: most pixels to shift a training image by"),
-    "label_smoothing": (float, "share of the target spread over all classes"),
-    "l2": (float, "strength of the L2 penalty on weights"),
-    "clip_norm": (float, "largest norm of a gradient, 0 for any"),
-    "l2_convention": (str, "half: l2/2·Σ‖W‖², or full: l2·Σ‖W‖²"),
-    "init": (str, "he, glorot, lecun, or normal (deviation init_scale)"),
-    "init_scale": (float, "factor on the initial weights"),
-    "optimizer": (str, "sgd, momentum, nesterov, rmsprop, adam, adamw or adagrad"),
-    "learning_rate": (float, "learning rate; also --lr"),
-    "momentum": (float, "of momentum and nesterov"),
-    "rms_decay": (float, "of rmsprop"),
-    "beta1": (float, "of adam and adamw"),
-    "beta2": (float, "of adam and adamw"),
-    "eps": (float, "of rmsprop, adam, adamw and adagrad"),
-    "weight_decay": (float, "of adamw"),
-    "schedule": (str, "constant, exponential, step, cosine or one_cycle"),
-    "decay": (float, "factor of exponential (each epoch) and step"),
-    "epochs_per_drop": (float, "of step"),
-    "warmup_fraction": (float, "of one_cycle"),
-    "initial_fraction": (float, "of one_cycle"),
-    "final_fraction": (float, "of cosine and one_cycle"),
-    "warmup_steps": (float, "linear warm-up before any schedule"),
-    "batch_size": (int, "images of a minibatch"),
-    "sampling": (str, "with_replacement, or shuffled: every image once an epoch"),
-    "preprocessing": (str, "none, unit_range, mean_image, standardize, pca or zca"),
-    "components": (int, "of pca: how many"),
-    "variance": (float, "of pca: the share of variance kept"),
-    "precision": (str, "float32, tf32, mixed or float64"),
-    "batch_invariant": (bool, "on CPUs, sums in one order, whatever trains beside a network"),
-    "backward": (str, "manual (our backward passes) or autodiff"),
+# The settings of a run but its seed: name, kind and help. `settings_page` writes them from the
+# table, which this module cannot read: it loads JAX.
+TRAIN_OPTIONS = Path(__file__).with_name("train_options.json")
+KINDS: dict[str, dict[str, Any]] = {
+    "str": {"type": str},
+    "float": {"type": float},
+    "int": {"type": int},
+    "tuple": {"type": int, "nargs": "*", "metavar": "WIDTH"},
+    # A switch that is not given leaves the default to `configure`, as other options do.
+    "bool": {"action": "store_const", "const": True},
 }
 
 
@@ -155,18 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.set_defaults(run=commands.sweep)
 
     train = kinds.add_parser("train", help="train one network")
-    train.add_argument(
-        "--hidden", type=int, nargs="*", metavar="WIDTH", help="widths of the hidden layers"
-    )
-    for name, (kind, text) in TRAIN_OPTIONS.items():
+    rows = json.loads(TRAIN_OPTIONS.read_text(encoding="utf-8"))
+    for name, kind, text in rows:
         flags = [f"--{name.replace('_', '-')}"] + (["--lr"] if name == "learning_rate" else [])
-        # A switch that is not given leaves the default to `configure`, as other options do.
-        how: dict[str, Any] = {"action": "store_const", "const": True}
-        how = how if kind is bool else {"type": kind}
-        train.add_argument(*flags, dest=name, help=text, **how)
+        train.add_argument(*flags, dest=name, help=text, **KINDS[kind])
     train.add_argument("--epochs", type=float, help="train this many epochs instead of --steps")
     _add_run_options(train)
-    train.set_defaults(run=commands.train, settings=("hidden", *TRAIN_OPTIONS))
+    train.set_defaults(run=commands.train, settings=[name for name, *_ in rows])
 
     report = kinds.add_parser("report", help="write the report of a run, or of several")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")

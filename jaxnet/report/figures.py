@@ -37,7 +37,7 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
         shape = network.input_shape
         images = len(shape) == 3 and shape[-1] in (1, 3)
         # Weights show as images only if inputs are pixels, which they are not after a projection.
-        pixels = not network.net.takes_images
+        pixels = network.net.row.is_chain
         if images and pixels and network.preprocessing.method != "pca":
             height, width, channels = shape
             figures["weights"] = plots.weight_images(

@@ -10,7 +10,7 @@ Between two calls of a program the networks lie as any others do, padded to the 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -18,13 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
-from jaxnet.compose import Layer
-from jaxnet.kernels.products import product
 from jaxnet.training.layout import NETWORKS, config_axes
 from jaxnet.training.settings import Net, Structure
 
 N = TypeVar("N", bound=Net)
-Total = Callable[[Array], Array]
 
 # Seconds of 200 steps of 200 widths from 10 to 399 on [200, 784], compilation included, by units of
 # a block: 16: 51.9; 32: 42.2; 64: 44.2; padded in four programs: 51.3.
@@ -53,13 +50,15 @@ def can_be_cut(structure: Structure) -> bool:
     Not so the mean of a layernorm, a mask of dropout drawn for all units, the norm of a gradient;
     images that every network augments otherwise are inputs of its own.
     """
+    rule = structure.rule
     return (
-        structure.model is None
-        and not structure.is_convolutional
+        structure.row.is_chain
         and len(structure.hidden) == 1
         and structure.norm in ("none", "batch")
         and structure.backward == "manual"
-        and isinstance(structure.optimizer, str)
+        and rule is not None
+        and rule.keeps_zeros
+        and rule.is_elementwise
         and not structure.uses_dropout
         and not structure.uses_clipping
         and not structure.uses_augmentation
@@ -128,19 +127,6 @@ class Blocks(NamedTuple):
         """Return the sum of a value over the blocks of one's network; under the vmap of blocks."""
         every = _taken(lax.all_gather(value, NETWORKS), self.slots, 0)
         return every.sum(axis=1)[self.owner[lax.axis_index(NETWORKS)]]
-
-
-def sum_scores(head: Layer, total: Total) -> Layer:
-    """Return the affine layer of the scores, out = total(x·w) + b.
-
-    Its backward pass is as for x·w + b: d(loss)/d(x·w) of a block equals d(loss)/d(sum).
-    """
-
-    def forward(params, state, x, *, key, train):
-        out = total(product(x, params["w"])) + params["b"][None, :]
-        return out, (x, params["w"]), state
-
-    return head._replace(forward=forward)
 
 
 def _is_cut(path: tuple[Any, ...], leaf: Array) -> bool:

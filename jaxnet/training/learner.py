@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from jaxnet.compose import Layer, serial
+from jaxnet.compose import Layer
 from jaxnet.errors import ConfigurationError
 from jaxnet.layers.layer import Tree
 from jaxnet.losses import l2_penalty
-from jaxnet.models import LossAndGrad, fully_connected_layers, inception_resnet, loss_and_grad
+from jaxnet.models import LossAndGrad, loss_and_grad
+from jaxnet.training.architectures import Total
 from jaxnet.training.augmentation import augment
-from jaxnet.training.blocks import Total, sum_scores
 from jaxnet.training.dependence import Traced, trace
 from jaxnet.training.model import Model
 from jaxnet.training.numerics import numerics, parameter_dtype, users_code
@@ -68,23 +68,17 @@ def build_model(
     `total` sums over the blocks of a network, where it is cut (see `jaxnet.training.blocks`).
     """
     values = hyperparameters.values
-    common: dict[str, Any] = {
-        "norm": net.norm,
-        "dropout_rate": values["dropout"] if net.uses_dropout else None,
-        "init": net.init,
-        "init_scale": values["init_scale"],
-        "dtype": parameter_dtype(net),
-    }
-    if net.is_convolutional:
-        return inception_resnet(shapes.classes, channels=shapes.input[-1], **common)
-    *layers, head = fully_connected_layers(
-        net.hidden,
-        shapes.classes,
-        activation=net.activation,
-        widths=hyperparameters.widths or None,
-        **common,
+    return net.row.build(
+        net,
+        hyperparameters,
+        shapes,
+        total,
+        norm=net.norm,
+        dropout_rate=values["dropout"] if net.uses_dropout else None,
+        init=net.init,
+        init_scale=values["init_scale"],
+        dtype=parameter_dtype(net),
     )
-    return serial(*layers, head if total is None else sum_scores(head, total))
 
 
 class Batch(NamedTuple):

@@ -37,8 +37,8 @@ class Network:
     """A trained net with the preprocessing of its inputs and the names of its classes.
 
     `net` is one of jaxnet's own or a user's model, `params` and `state` are pytrees of NumPy arrays
-    as its init makes them. `hyperparameters` are the floats that a user's model was trained with;
-    `settings` are all that it was trained with, for the record.
+    as its init makes them. `hyperparameters` are the floats that only its architecture or model
+    has; `settings` are all that it was trained with, for the record.
     """
 
     net: Net
@@ -56,7 +56,7 @@ class Network:
         is_double = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(self.params))
         # Products in float32 proper, however coarse they were in training.
         net = replace(self.net, precision="float64" if is_double else "float32")
-        at_once = current_form().image_rows if net.is_convolutional else SCORED_AT_ONCE
+        at_once = current_form().image_rows if net.row.is_convolutional else SCORED_AT_ONCE
         parts = []
         with numerics(net.precision):
             dtype = parameter_dtype(net)
@@ -165,7 +165,7 @@ class Network:
         net, found = self.net, {n: a for n, a in tensors.items() if _of(n) in ("params", "state")}
         if not all(type(width) is int and 0 < width < 2**31 for width in net.hidden):
             raise ValueError(f"hidden layers of widths {str(net.hidden)[:100]}")
-        if net.model is None and not net.is_convolutional and len(net.hidden) > len(found):
+        if net.row.is_chain and len(net.hidden) > len(found):
             raise ValueError(f"{len(net.hidden)} hidden layers, and arrays of fewer")
         with numerics(net.precision):
             learner = make_learner(net, self._hyperparameters(net), self._shapes)
@@ -187,7 +187,7 @@ class Network:
     @property
     def _shapes(self) -> Shapes:
         """What the net takes in: images, where its layers or a user's functions ask for them."""
-        images = self.net.takes_images and self.preprocessing.method != "pca"
+        images = self.net.row.takes_images and self.preprocessing.method != "pca"
         shape = self.input_shape if images else self.preprocessing.output_shape
         return Shapes(shape, len(self.class_names))
 

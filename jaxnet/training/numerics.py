@@ -79,7 +79,7 @@ def program_form(net: Net, platform: str | None = None) -> Form:
     return Form(
         precision=net.precision,
         platform=platform,
-        side_by_side=not (net.is_convolutional and platform == CPU),
+        side_by_side=not (net.row.is_convolutional and platform == CPU),
         batch_invariant=net.batch_invariant,
     )
 

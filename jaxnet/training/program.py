@@ -243,7 +243,7 @@ def _make_evaluate(
         )
         at_once = EVALUATION_NUMBERS // (networks * max(shapes.classes, *net.hidden, 1))
         at_once = min(max(at_once, 1), MOST_ROWS)
-        if net.is_convolutional:
+        if net.row.is_convolutional:
             at_once = form.image_rows
 
         def body(i, carry):

@@ -2,37 +2,118 @@
 
 The three-way split that every compiled function here relies on: `Structure` decides the
 program (runs with equal structures share one), `numbers` enter it as arrays (no value ever
-recompiles), and the state it carries holds arrays only. All defaults stand in this file and in
-the tables of optimizers and schedules.
+recompiles), and the state it carries holds arrays only. `SETTINGS` says what each setting takes;
+the tables of optimizers, schedules and architectures say which numbers are theirs.
 """
 
 import dataclasses
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from optax import GradientTransformation
 
-from jaxnet.arguments.checks import flag, held, number, one_of, shown, whole
+from jaxnet import optimizers, schedules
+from jaxnet.arguments.checks import held, number, shown
+from jaxnet.arguments.setting import MOST_ROWS, Setting
 from jaxnet.errors import ConfigurationError, unknown
 from jaxnet.layers import ACTIVATIONS, INITIALIZERS
 from jaxnet.losses import LOSSES, SMOOTHED_LOSSES
-from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.optimizers import OPTIMIZERS, OptimizerRule
 from jaxnet.schedules import SCHEDULES
+from jaxnet.training import architectures
+from jaxnet.training.architectures import ARCHITECTURES, Architecture
 from jaxnet.training.model import Model
 from jaxnet.values.identified import Identified, Identities, plain
 from jaxnet.values.label import label
 from jaxnet.values.named import Named
 
 NORMS = ("none", "batch", "layer")
-L2_CONVENTIONS = ("half", "full")
 PREPROCESSING = ("none", "unit_range", "mean_image", "standardize", "pca", "zca")
-PRECISIONS = ("float32", "tf32", "mixed", "float64")
-BACKWARDS = ("manual", "autodiff")
-SAMPLINGS = ("with_replacement", "shuffled")
+
+SETTINGS: dict[str, Setting] = {
+    "model": Setting("a `jaxnet.Model` in place of jaxnet's own networks", object, None),
+    "architecture": Setting(
+        "kind of network", str, "fully_connected", choices=ARCHITECTURES, own=True
+    ),
+    "hidden": Setting("widths of the hidden layers", tuple, (100,), own=True),
+    "activation": Setting("after each hidden layer", str, "relu", choices=ACTIVATIONS, own=True),
+    "norm": Setting("normalization before activations", str, "none", choices=NORMS, own=True),
+    "init": Setting(
+        "initial weights (normal: of deviation init_scale)",
+        str,
+        "he",
+        choices=INITIALIZERS,
+        own=True,
+    ),
+    "precision": Setting(
+        "of sums and products",
+        str,
+        "float32",
+        choices=("float32", "tf32", "mixed", "float64"),
+    ),
+    "batch_invariant": Setting(
+        "on CPUs, sums in one order, whatever trains beside a network", bool, False, own=True
+    ),
+    "loss": Setting("what is minimized", str, "softmax", choices=LOSSES, own=True),
+    "l2_convention": Setting(
+        "the L2 penalty, l2/2·Σ‖W‖² or l2·Σ‖W‖²", str, "half", choices=("half", "full"), own=True
+    ),
+    "optimizer": Setting("update rule", str, "sgd", choices=OPTIMIZERS),
+    "schedule": Setting("how the learning rate changes", str, "constant", choices=SCHEDULES),
+    "batch_size": Setting("images of a minibatch", int, 200, low=1, high=MOST_ROWS),
+    "sampling": Setting(
+        "how minibatches are drawn (shuffled: every image once an epoch)",
+        str,
+        "with_replacement",
+        choices=("with_replacement", "shuffled"),
+    ),
+    "preprocessing": Setting("what is done to images", str, "standardize", choices=PREPROCESSING),
+    "components": Setting(
+        "how many components are kept", int, None, low=1, high=MOST_ROWS, applies_to=("pca",)
+    ),
+    "variance": Setting(  # above 0
+        "share of the variance that is kept",
+        default=None,
+        low=math.ulp(0.0),
+        high=1,
+        closed=True,
+        applies_to=("pca",),
+    ),
+    "backward": Setting(
+        "backward passes by hand or JAX's", str, "manual", choices=("manual", "autodiff"), own=True
+    ),
+    "learning_rate": Setting("factor of a step", default=1e-3),
+    "l2": Setting("strength of the L2 penalty on weights", own=True),
+    "init_scale": Setting("factor on the initial weights", default=1.0, own=True),
+    "dropout": Setting("probability to drop a hidden unit", high=1, own=True),
+    "label_smoothing": Setting(
+        "share of the target spread over all classes", high=1, applies_to=SMOOTHED_LOSSES, own=True
+    ),
+    "clip_norm": Setting("largest norm of a gradient, 0 for any"),
+    "warmup_steps": Setting("steps of a linear warm-up before any schedule"),
+    "seed": Setting("of weights, minibatches and masks", int, 0, high=2**32 - 1),
+}
+"""The settings of every run. Optimizers, schedules and architectures add numbers of their own."""
+
+# The numbers that every run has.
+COMMON_NUMBERS: dict[str, float] = {
+    name: row.default
+    for name, row in SETTINGS.items()
+    if row.kind is float and row.default is not None
+}
+
+
+def all_settings() -> dict[str, Setting]:
+    """Return the row of every setting that a run may have, by name."""
+    return (
+        SETTINGS
+        | optimizers.HYPERPARAMETERS
+        | schedules.HYPERPARAMETERS
+        | architectures.HYPERPARAMETERS
+    )
 
 
 class Shapes(NamedTuple):
@@ -77,14 +158,9 @@ class Net:
     batch_invariant: bool = False
 
     @property
-    def takes_images(self) -> bool:
-        """Whether inputs are images [height, width, channels], not rows of features."""
-        return self.model is not None or self.is_convolutional
-
-    @property
-    def is_convolutional(self) -> bool:
-        """Whether this is a net of jaxnet's own with convolutions."""
-        return self.model is None and self.architecture != "fully_connected"
+    def row(self) -> Architecture:
+        """The row of the architecture in its table, or what holds of a user's model."""
+        return architectures.MODEL if self.model is not None else ARCHITECTURES[self.architecture]
 
     @property
     def handed_in(self) -> dict[str, Identified]:
@@ -138,82 +214,15 @@ class Structure(Net):
         )
 
     @property
+    def rule(self) -> OptimizerRule | None:
+        """The row of the optimizer in its table; None for what the user handed in."""
+        return OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else None
+
+    @property
     def has_ready_optimizer(self) -> bool:
         """Whether the optimizer is a ready one of optax, which reads no hyperparameter of a run."""
         rule = self.optimizer
         return isinstance(rule, Identified) and isinstance(rule.value, GradientTransformation)
-
-
-# Architecture -> the numbers that it alone has.
-ARCHITECTURES: dict[str, dict[str, float]] = {
-    "fully_connected": {},
-    "inception_resnet": {"flip": 0.0, "shift": 0.0},
-}
-_FULLY_CONNECTED_ONLY = ("hidden", "activation")
-
-NAMES: dict[str, tuple[str, ...]] = {
-    "architecture": tuple(ARCHITECTURES),
-    "activation": tuple(ACTIVATIONS),
-    "norm": NORMS,
-    "loss": tuple(LOSSES),
-    "l2_convention": L2_CONVENTIONS,
-    "init": tuple(INITIALIZERS),
-    "optimizer": tuple(OPTIMIZERS),
-    "schedule": tuple(SCHEDULES),
-    "preprocessing": PREPROCESSING,
-    "precision": PRECISIONS,
-    "backward": BACKWARDS,
-    "sampling": SAMPLINGS,
-}
-
-# The numbers that every run has; optimizers and schedules add their own (see their tables).
-COMMON_NUMBERS: dict[str, float] = {
-    "learning_rate": 1e-3,
-    "l2": 0.0,
-    "init_scale": 1.0,
-    "dropout": 0.0,
-    "label_smoothing": 0.0,
-    "clip_norm": 0.0,  # none
-    "warmup_steps": 0.0,
-}
-
-# What describes jaxnet's own networks and their loss: of no use with a model of the user's.
-OWN_SETTINGS = (
-    *("architecture", "hidden", "activation", "norm", "loss", "l2_convention", "init", "backward"),
-    "batch_invariant",
-    *("l2", "init_scale", "dropout", "label_smoothing", "flip", "shift"),
-)
-DERIVED = (
-    *("arguments", "uses_dropout", "uses_clipping", "uses_augmentation", "hyperparameter_names"),
-)
-
-MOST_LAYERS = 1000
-MOST_ROWS = 2**31 - 1  # rows, columns and steps are counted in int32
-
-# name -> (lowest, highest, whether the highest itself is allowed)
-RANGES: dict[str, tuple[float, float, bool]] = {
-    "learning_rate": (0, math.inf, False),
-    "l2": (0, math.inf, False),
-    "weight_decay": (0, math.inf, False),
-    "init_scale": (0, math.inf, False),
-    "dropout": (0, 1, False),
-    "label_smoothing": (0, 1, False),
-    "flip": (0, 1, True),  # a probability
-    "shift": (0, math.inf, False),  # pixels
-    "clip_norm": (0, math.inf, False),
-    "warmup_steps": (0, math.inf, False),
-    "momentum": (0, 1, False),
-    "beta1": (0, 1, False),
-    "beta2": (0, 1, False),
-    "rms_decay": (0, 1, False),
-    "eps": (0, math.inf, False),
-    "decay": (0, math.inf, False),
-    "epochs_per_drop": (1, math.inf, False),
-    "warmup_fraction": (0, 1, True),
-    "initial_fraction": (0, 1, True),
-    "final_fraction": (0, 1, True),
-    "variance": (math.ulp(0.0), 1, True),  # above 0
-}
 
 
 @dataclass(frozen=True)
@@ -230,45 +239,48 @@ class Configuration:
     def to_dict(self) -> dict[str, Any]:
         """Return every setting under its name; functions and other objects are their labels."""
         structure = self.structure
-        fields = [f.name for f in dataclasses.fields(Structure) if f.name not in DERIVED]
-        static = {name: getattr(structure, name) for name in fields}
+        static = {
+            field.name: getattr(structure, field.name)
+            for field in dataclasses.fields(Structure)
+            if field.name in SETTINGS
+        }
         shown = {n: v.value if v.is_plain else v.label for n, v in structure.handed_in.items()}
         numbers = dict(self.numbers)
         if structure.has_ready_optimizer:  # whose rate is its own
             for name in ("learning_rate", *SCHEDULES[structure.schedule].hyperparameters):
                 del numbers[name]
             del static["schedule"]
-        if structure.model is None:
-            del static["model"]
-            unused = _FULLY_CONNECTED_ONLY if structure.is_convolutional else ("architecture",)
-            static = {name: value for name, value in static.items() if name not in unused}
-            return {**static, **shown, **numbers, "seed": self.seed}
-        static = {name: value for name, value in static.items() if name not in OWN_SETTINGS}
+        if structure.model is not None:
+            unused = [name for name in static if SETTINGS[name].own]
+        else:
+            unused = ["model", *(n for n in static if not _is_used(n, structure.row))]
+            if structure.architecture == SETTINGS["architecture"].default:
+                unused.append("architecture")
+        static = {name: value for name, value in static.items() if name not in unused}
         return {**static, **shown, **numbers, "seed": self.seed}
 
 
-def _all_numbers() -> dict[str, list[str]]:
-    """Every numeric setting -> the parts of a run that use it (empty: all runs do)."""
-    users: dict[str, list[str]] = {name: [] for name in COMMON_NUMBERS}
-    for table in (OPTIMIZERS, SCHEDULES):
-        for user, rule in table.items():
-            for name in rule.hyperparameters:
-                users.setdefault(name, []).append(user)
-    for architecture, own in ARCHITECTURES.items():
-        for name in own:
-            users.setdefault(name, []).append(architecture)
-    return users
+def _is_used(name: str, row: Architecture) -> bool:
+    """Whether an architecture uses a static setting: its own, or one that is no other's."""
+    return name in row.settings or not architectures_with(name)
+
+
+def architectures_with(name: str) -> list[str]:
+    """Return the architectures that have a static setting as theirs; none: all have it."""
+    return [own for own, row in ARCHITECTURES.items() if name in row.settings]
 
 
 def users_of(number: str) -> list[str]:
     """Return the optimizers, schedules or architectures that use a number; none: all runs do."""
-    return _all_numbers().get(number, [])
+    tables: tuple[Mapping[str, Any], ...] = (OPTIMIZERS, SCHEDULES, ARCHITECTURES)
+    return [
+        user for table in tables for user, rule in table.items() if number in rule.hyperparameters
+    ]
 
 
 def setting_names() -> list[str]:
     """Return the name of every setting that a run may have."""
-    static = [f.name for f in dataclasses.fields(Structure) if f.name not in DERIVED]
-    return [*static, *_all_numbers(), "seed"]
+    return list(all_settings())
 
 
 def configure(**settings: Any) -> Configuration:
@@ -297,7 +309,7 @@ def configured(settings: Mapping[str, Any], identities: Identities) -> Configura
     for name in settings:
         if name not in known:
             raise ConfigurationError(unknown("setting", name, known))
-    seed = whole("seed", settings.get("seed", 0), 0, 2**32 - 1)
+    seed = SETTINGS["seed"].take("seed", settings.get("seed", 0))
     arguments = {} if model is None else _arguments(model, settings)
     settings = {name: value for name, value in settings.items() if name not in arguments}
     if model is not None:
@@ -328,7 +340,7 @@ def configured(settings: Mapping[str, Any], identities: Identities) -> Configura
 
 def _settings_beside(model: Model) -> list[str]:
     """Return what may be set for a user's model: its arguments, and how it is trained."""
-    names = [name for name in setting_names() if name not in OWN_SETTINGS]
+    names = [name for name, row in all_settings().items() if not row.own]
     if clash := sorted(set(names) & model.defaults.keys()):
         raise ConfigurationError(
             f"model: its argument {clash[0]} is a setting of the sweep: rename the argument"
@@ -366,25 +378,16 @@ def _arguments(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _structure(settings: Mapping[str, Any]) -> Structure:
     fields = {f.name for f in dataclasses.fields(Structure)}
-    chosen = {name: value for name, value in settings.items() if name in fields}
-    for name, value in chosen.items():
-        if name not in NAMES or isinstance(value, Identified):
-            continue
-        one_of(name, value, NAMES[name])
-    if "hidden" in chosen:
-        chosen["hidden"] = _widths(chosen["hidden"])
-    if "batch_invariant" in chosen:
-        chosen["batch_invariant"] = flag("batch_invariant", chosen["batch_invariant"])
-    if "batch_size" in chosen:
-        chosen["batch_size"] = whole("batch_size", chosen["batch_size"], 1, MOST_ROWS)
-    if chosen.get("components") is not None:
-        chosen["components"] = whole("components", chosen["components"], 1, MOST_ROWS)
-    if chosen.get("variance") is not None:
-        chosen["variance"] = _number("variance", chosen["variance"])
+    chosen: dict[str, Any] = {
+        name: value if isinstance(value, Identified) else SETTINGS[name].take(name, value)
+        for name, value in settings.items()
+        if name in fields
+    }
     structure = Structure(**chosen)
-    if structure.is_convolutional:
-        _check_images(structure, chosen)
-        structure = dataclasses.replace(structure, hidden=())
+    if structure.model is None:
+        _check_architecture(structure, chosen)
+        if not _is_used("hidden", structure.row):
+            structure = dataclasses.replace(structure, hidden=())
     extent = (structure.components, structure.variance)
     if structure.preprocessing == "pca" and extent.count(None) != 1:
         raise ConfigurationError(
@@ -399,50 +402,33 @@ def _structure(settings: Mapping[str, Any]) -> Structure:
     return structure
 
 
-def _check_images(structure: Structure, chosen: Mapping[str, Any]) -> None:
-    for name in _FULLY_CONNECTED_ONLY:
-        if name in chosen:
+def _check_architecture(structure: Structure, chosen: Mapping[str, Any]) -> None:
+    for name in chosen:
+        if not _is_used(name, structure.row):
+            others = " or ".join(map(repr, architectures_with(name)))
             raise ConfigurationError(
                 f"{name} is no setting of architecture {structure.architecture!r}, whose layers "
-                f"are given: remove it, or choose architecture 'fully_connected'"
+                f"are given: remove it, or choose architecture {others}"
             )
-    if structure.preprocessing == "pca":
+    if structure.row.takes_images and structure.preprocessing == "pca":
         raise ConfigurationError(
             f"preprocessing 'pca' leaves no images, which architecture "
             f"{structure.architecture!r} takes: choose another"
         )
 
 
-def _widths(hidden: Any) -> tuple[int, ...]:
-    hidden = held(hidden)
-    if isinstance(hidden, Integral) and not isinstance(hidden, bool):
-        hidden = [hidden]  # one hidden layer
-    if getattr(hidden, "ndim", 0):
-        hidden = hidden.tolist()  # an array, NumPy's or JAX's
-    if isinstance(hidden, str | bytes) or not isinstance(hidden, Sequence):
-        raise ConfigurationError(
-            f"hidden: expected the widths of the hidden layers, such as [80] or [160, 80]; "
-            f"got {shown(hidden)}"
-        )
-    if len(hidden) > MOST_LAYERS:
-        raise ConfigurationError(
-            f"hidden: expected at most {MOST_LAYERS} layers, got {len(hidden)}: each is compiled"
-        )
-    return tuple(whole("hidden", width, 1, MOST_ROWS) for width in hidden)
-
-
 def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, float]:
     numbers = dict(COMMON_NUMBERS)
     if structure.model is not None:
-        numbers = {name: n for name, n in numbers.items() if name not in OWN_SETTINGS}
-    if isinstance(structure.optimizer, str):
-        numbers |= OPTIMIZERS[structure.optimizer].hyperparameters
+        numbers = {name: n for name, n in numbers.items() if not SETTINGS[name].own}
+    if structure.rule is not None:
+        numbers |= structure.rule.hyperparameters
     numbers |= SCHEDULES[structure.schedule].hyperparameters
-    if structure.model is None:
-        numbers |= ARCHITECTURES[structure.architecture]
-    for name, users in _all_numbers().items():
-        if name not in settings:
+    numbers |= structure.row.hyperparameters
+    for name, row in all_settings().items():
+        if name not in settings or (name in SETTINGS and name not in COMMON_NUMBERS):
             continue
+        users = users_of(name)
         if name not in numbers and users[0] in ARCHITECTURES:
             raise ConfigurationError(
                 f"{name} is used by architecture {', '.join(users)}, not by "
@@ -455,26 +441,10 @@ def _numbers(settings: Mapping[str, Any], structure: Structure) -> dict[str, flo
                 f"{structure.optimizer!r} with schedule {structure.schedule!r}: "
                 f"remove it, or choose one of those"
             )
-        numbers[name] = _number(name, settings[name])
+        numbers[name] = row.take(name, settings[name])
     if numbers.get("label_smoothing", 0) > 0 and structure.loss not in SMOOTHED_LOSSES:
         raise ConfigurationError(
             f"label_smoothing is used by the losses {', '.join(SMOOTHED_LOSSES)}, "
             f"not by {structure.loss!r}: set it to 0, or choose one of those"
         )
     return numbers
-
-
-def _number(name: str, value: Any) -> float:
-    low, high, closed = RANGES[name]
-    value = held(value)
-    try:
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        taken = float(value if real else number(name, value))
-    except OverflowError:  # an integer of hundreds of digits
-        taken = math.inf
-    if not (low <= taken < high or (closed and taken == high)):
-        bracket = "]" if closed else ")"
-        raise ConfigurationError(
-            f"{name}: expected a value in [{low:g}, {high:g}{bracket}, got {shown(value)}"
-        )
-    return taken

@@ -12,12 +12,14 @@ import optax
 import pytest
 
 from jaxnet import Model
+from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.sweeps import grid, random_draws
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.machine.rates import fitting_size
 from jaxnet.sweeps.plan.grouping import RATIOS, bucket, by_seed, family_of
 from jaxnet.sweeps.space.space import integers, log_uniform
+from jaxnet.training.blocks import can_be_cut
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Shapes, configure
@@ -203,6 +205,20 @@ def test_a_model_of_a_user_is_not_padded(cost):
     model = Model(_init, _loss)
     families = {family_of(configure(model=model, width=width)) for width in (3, 4)}
     assert len(families) == 2
+
+
+@pytest.mark.parametrize("promise", ["keeps_zeros", "is_elementwise"])
+def test_a_rule_is_padded_and_cut_as_its_row_promises(cost, monkeypatch, promise):
+    cost(compiling=1e9)
+    row = dataclasses.replace(OPTIMIZERS["sgd"], **{promise: False})
+    monkeypatch.setitem(OPTIMIZERS, "careless", row)
+    careless, known = (configure(hidden=[5], optimizer=name) for name in ("careless", "sgd"))
+    assert (can_be_cut(careless.structure), can_be_cut(known.structure)) == (False, True)
+    padded = [
+        plan(grid(hidden=[[5], [6]]), steps=2, optimizer=name).programs == 1
+        for name in ("careless", "sgd")
+    ]
+    assert padded == [promise != "keeps_zeros", True]
 
 
 def test_depth_is_not_padded(cost):

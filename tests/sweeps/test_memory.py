@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.sweeps import grid
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import compiled_bytes
@@ -87,6 +88,18 @@ def test_a_backend_that_does_not_tell_is_estimated(monkeypatch):
     program = Program(configure(hidden=[5], batch_size=123).structure, SHAPES)
     fixed, each = compiled_bytes(program)
     assert (fixed, each) == (0, cost_module.network_bytes(program))
+
+
+def test_the_estimate_has_room_for_the_state_that_a_rule_keeps(monkeypatch):
+    """For two arrays whatever the rule, so that a user's has some, too."""
+    row = dataclasses.replace(OPTIMIZERS["sgd"], state_arrays=3)
+    monkeypatch.setitem(OPTIMIZERS, "three", row)
+    sgd, adam, three = (
+        cost_module.network_bytes(Program(configure(hidden=[5], optimizer=name).structure, SHAPES))
+        for name in ("sgd", "adam", "three")
+    )
+    weights = (SHAPES.features + 1) * 5 + (5 + 1) * SHAPES.classes
+    assert (adam - sgd, three - adam) == (0, 4 * weights)
 
 
 # A budget

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jaxnet.gradcheck.catalogue.row import DTYPES, Row, draw, size_text, trees
 from jaxnet.gradcheck.check import check_grads
 from jaxnet.gradcheck.report import GradientReport
 from jaxnet.layers.layer import Layer, Shape
+from jaxnet.training.architectures import ARCHITECTURES
 from jaxnet.training.settings import NORMS
 
 
@@ -47,12 +48,16 @@ def network_rows() -> Iterator[Row]:
     padded = _Net((6, 5), "sigmoid", "softmax", "half", widths=(4, 3))
     for norm in NORMS:
         yield from _network(norm, "depth 3, widths 4 and 3 of 6 and 5", padded, False, (7, 3))
-    for norm in NORMS:
-        yield from _inception_resnet(norm)
+    for (name, row), norm in itertools.product(ARCHITECTURES.items(), NORMS):
+        if row.small is not None:
+            shape = (3, 8, 9, 1) if row.takes_images else (7, 3)
+            yield from _architecture(name, row.small, norm, shape)
 
 
-def _inception_resnet(norm: str, shape: Shape = (3, 8, 9, 1), classes: int = 3) -> Iterator[Row]:
-    model = models.inception_resnet(classes, filters=2, branches=(2, 1, 2, 1, 2, 1), norm=norm)
+def _architecture(
+    name: str, small: Callable[[int, str], Layer], norm: str, shape: Shape, classes: int = 3
+) -> Iterator[Row]:
+    model = small(classes, norm)
 
     def both(params, state, images, labels, l2):
         return models.loss_and_grad(model, params, state, images, labels, l2=l2)
@@ -70,7 +75,7 @@ def _inception_resnet(norm: str, shape: Shape = (3, 8, 9, 1), classes: int = 3) 
 
     for dtype in DTYPES[:1]:  # its layers are proved in both
         options = f"norm {norm}, {size_text(shape)}, softmax, l2 0.1 half, {dtype}"
-        yield Row("network", "inception_resnet", options, functools.partial(check, dtype))
+        yield Row("network", name, options, functools.partial(check, dtype))
 
 
 def _network(

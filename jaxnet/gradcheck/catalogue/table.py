@@ -14,6 +14,7 @@ from jaxnet.gradcheck.catalogue.networks import network_rows
 from jaxnet.gradcheck.catalogue.row import Row
 from jaxnet.gradcheck.catalogue.updates import update_rows
 from jaxnet.optimizers import OPTIMIZERS
+from jaxnet.training.architectures import ARCHITECTURES
 from jaxnet.training.settings import NORMS
 
 _COMBINATORS = ("serial", "residual", "concat", "identity", "as_custom_vjp", "as_function")
@@ -30,7 +31,8 @@ def without_row(rows: Sequence[Row]) -> list[str]:
     needed = [("layer", name) for name in dict.fromkeys([*layers.ACTIVATIONS, *forward])]
     needed += [("loss", name) for name in [*losses.LOSSES, "l2_penalty"]]
     needed += [("composition", name) for name in _COMBINATORS]
-    needed += [("network", f"norm {name}") for name in NORMS] + [("network", "inception_resnet")]
+    needed += [("network", f"norm {name}") for name in NORMS]
+    needed += [("network", name) for name, row in ARCHITECTURES.items() if not row.is_chain]
     needed += [("update rule", name) for name in OPTIMIZERS]
     have = {(row.kind, row.name) for row in rows}
     return [f"{kind} {name}" for kind, name in needed if (kind, name) not in have]

@@ -5,12 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxnet.schedules import SCHEDULES
 from jaxnet.sweeps.space.job import Job
 from jaxnet.training.settings import Configuration
 from jaxnet.values.identified import Identified, tell_apart
-
-# Where the rate does not depend on how long a run is, a shorter run is the beginning of a longer.
-OPEN_ENDED = ("constant", "exponential", "step")
 
 
 def settings_of(configuration: Configuration) -> dict[str, Any]:
@@ -55,7 +53,8 @@ def identify(job: Job) -> list[Identity]:
         settings = settings_of(configuration)
         deciding = {name: _deciding(value) for name, value in settings.items()}
         key = _digest({**deciding, **rule})
-        open_ended = configuration.structure.schedule in OPEN_ENDED and job.patience is None
+        # Where no rate depends on how long a run is, a shorter run is the beginning of a longer.
+        open_ended = SCHEDULES[configuration.structure.schedule].open_ended and job.patience is None
         own = _digest(deciding)
         found.append(Identity(settings, own, key, own if open_ended else key, open_ended))
     return found

@@ -28,7 +28,8 @@ def network_of(
 ) -> Network:
     """Return the network that a member of a stack is."""
     structure = configuration.structure
-    own = {} if structure.model is None else structure.model.value.defaults
+    model = structure.model
+    own = structure.row.hyperparameters if model is None else model.value.defaults
     return Network(
         net=replace(structure.net, uses_dropout=False),  # it is off where images are scored
         input_shape=data.input_shape,

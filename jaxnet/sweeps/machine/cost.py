@@ -27,9 +27,9 @@ def step_flops(structure: Structure, shapes: Shapes) -> float:
     """Return the floating-point operations in the matrix products of one network's step.
 
     2·batch·inputs·outputs each for x·W, xᵀ·dout and dout·Wᵀ; the first layer has no use for the
-    last one. Of convolutions and of a user's model, what the compiler counts in the whole step.
+    last one. Of what is no chain of layers, what the compiler counts in the whole step.
     """
-    if structure.takes_images:
+    if not structure.row.is_chain:
         return _counted_flops(Program(structure, shapes))
     products = [6 * inputs * outputs for inputs, outputs in layer_sizes(structure, shapes)]
     return structure.batch_size * (sum(products) - products[0] / 3)
@@ -44,28 +44,38 @@ def program_flops(program: Program) -> float:
 
 
 def estimated_bytes(program: Program) -> int:
-    """Return `network_bytes`, or of convolutions twice what forward leaves for backward."""
-    if program.structure.is_convolutional:
-        return _convolution_bytes(program.structure, program.shapes)
+    """Return `network_bytes`, or twice what forward leaves for backward, of what is no chain."""
+    if program.structure.model is None and not program.structure.row.is_chain:
+        return _forward_bytes(program.structure, program.shapes)
     return network_bytes(program)
 
 
 def network_bytes(program: Program) -> int:
     """Return an estimate from above of the memory that one network in training takes.
 
-    Weights, gradients, two arrays of optimizer state and the next weights; of each activation its
-    value, its gradient and what normalization and dropout keep, for a batch or an evaluation.
+    Weights, gradients, optimizer state and the next weights; of each activation its value, its
+    gradient and what normalization and dropout keep, for a batch or an evaluation.
     """
     structure, sizes = program.structure, layer_sizes(program.structure, program.shapes)
     parameters = sum((inputs + 1) * outputs for inputs, outputs in sizes)
     activations = sum(outputs for _, outputs in sizes) * max(structure.batch_size, 500)
     if program.layout.blocks:  # which are there beside the networks that they are cut from
         parameters *= 2
-    return (8 if structure.precision == "float64" else 4) * (6 * parameters + 6 * activations)
+    return (8 if structure.precision == "float64" else 4) * (
+        _arrays_per_weight(structure) * parameters + 6 * activations
+    )
+
+
+def _arrays_per_weight(structure: Structure) -> int:
+    """Return how many numbers a weight takes: itself, its gradient, change, next value and state.
+
+    Room for two arrays of state is always left: a user's rule does not tell how many it has.
+    """
+    return 4 + max(2, structure.rule.state_arrays if structure.rule is not None else 0)
 
 
 @lru_cache(maxsize=1024)
-def _convolution_bytes(structure: Structure, shapes: Shapes) -> int:
+def _forward_bytes(structure: Structure, shapes: Shapes) -> int:
     rows = max(structure.batch_size, current_form().image_rows)
     with numerics(structure.precision):
         dtype = parameter_dtype(structure)
@@ -81,7 +91,7 @@ def _convolution_bytes(structure: Structure, shapes: Shapes) -> int:
         params, left = jax.eval_shape(passes, given, jax.random.key(0), x)
     return sum(
         share * math.prod(leaf.shape) * leaf.dtype.itemsize
-        for share, tree in ((6, params), (2, left))
+        for share, tree in ((_arrays_per_weight(structure), params), (2, left))
         for leaf in tree
     )
 

@@ -64,7 +64,7 @@ def devices_for(networks: int, flops_per_step: float, devices: int, asked: bool 
 
 def most_at_once(structure: Structure, classes: int, devices: int) -> float | int:
     """Return how many networks to train at once if memory is no matter."""
-    if structure.takes_images or not current_form().on_cpu:
+    if not structure.row.is_chain or not current_form().on_cpu:
         return math.inf
     each = structure.batch_size * (sum(structure.hidden) + classes)
     return max(CPU_MIN_AT_ONCE, CPU_CACHED_ACTIVATIONS // each) * devices

@@ -22,12 +22,10 @@ RATIOS = (1.0, 1.02, 1.05, 1.1, 1.15, 1.25, 1.4, 1.6, 2.0, 3.0, 5.0, 10.0, 1e9)
 def family_of(configuration: Configuration) -> Structure:
     """Return what networks have in common that can be padded to one width.
 
-    Any norm and activation can: what is beyond the true width is kept at zero. Not an optimizer
-    that we do not know, nor one that divides zero by zero (eps = 0), nor a user's model.
+    Any norm and activation can, and any optimizer that keeps at zero what is beyond the true width.
     """
-    structure = configuration.structure
-    zero = configuration.numbers.get("eps", 1.0) == 0
-    if structure.model is not None or not isinstance(structure.optimizer, str) or zero:
+    structure, rule = configuration.structure, configuration.structure.rule
+    if not structure.row.is_chain or rule is None or not rule.keeps_zeros_at(configuration.numbers):
         return structure
     return dataclasses.replace(structure, hidden=(0,) * len(structure.hidden))
 

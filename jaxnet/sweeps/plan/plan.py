@@ -371,9 +371,9 @@ def _count(number: int, what: str) -> str:
 
 def _usual(group: Group) -> list[str]:
     structure = group.program.structure
-    own = "model" if structure.model is not None else "hidden"
-    if structure.is_convolutional:
-        own = "architecture"
+    own = "hidden" if "hidden" in structure.row.settings else "architecture"
+    if structure.model is not None:
+        own = "model"
     return [own, "batch_size"]
 
 

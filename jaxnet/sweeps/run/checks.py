@@ -50,7 +50,7 @@ def check_job(job: Job, data: DataSet, *, filed: bool = False) -> None:
             )
         shapes = whole_shapes if components is None else whole_shapes._replace(input=(components,))
         model = optimizer = None
-        if structure.is_convolutional:
+        if structure.model is None and structure.row.takes_images:
             if (sentence := channels_first(shapes.input)) is not None:
                 raise DataError(f"{data.name}: {sentence}, which a net of convolutions takes")
             check_fits_images(structure, shapes)

@@ -141,7 +141,7 @@ class Run:
             if stored.keys[0] in self.id_of:
                 self.resources.sizes.note(self._program(stored))
         one, self.watcher = self.configurations[0] if len(self.configurations) == 1 else None, None
-        if one is not None and self.folder is not None and not one.structure.takes_images:
+        if one is not None and self.folder is not None and one.structure.row.is_chain:
             self.watcher = Watcher(one, job.steps, self.folder.path / LAYERS)
 
     def _brackets(self) -> list[Bracket]:

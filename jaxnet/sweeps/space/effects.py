@@ -31,7 +31,8 @@ def check_effects(job: Job, uses: Mapping[Structure, Uses]) -> None:
             _check_optimizer_numbers(configuration, given, optimizer)
     own = [c for c in job.configurations() if c.structure.model is None]
     given = {name for _, names in _given(job) for name in names} if own else set()
-    if own and not any(c.structure.hidden or c.structure.is_convolutional for c in own):
+    empty = [not c.structure.hidden and "hidden" in c.structure.row.settings for c in own]
+    if own and all(empty):
         for name in ("activation", "norm", "dropout"):
             if name in given:
                 raise ConfigurationError(

@@ -37,7 +37,7 @@ class PreparedData:
 def method_of(structure: Structure) -> tuple[object, ...]:
     """Return what the data on the device depend on; groups that share it share the data."""
     settings = (structure.preprocessing, structure.components, structure.variance)
-    return *settings, structure.precision, structure.takes_images
+    return *settings, structure.precision, structure.row.takes_images
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,7 +100,7 @@ def gather(splits: Splits, structure: Structure, shapes: Shapes) -> HostData:
             scale = np.asarray(preprocessing.scale, dtype)
     else:
         images = preprocessing.apply(images)
-    pixels = structure.takes_images and structure.preprocessing != "pca"
+    pixels = structure.row.takes_images and structure.preprocessing != "pca"
     return HostData(
         images=images,
         labels=labels,
