@@ -173,6 +173,7 @@ def table():
         "RandomSearch": (jaxnet.RandomSearch, {"space": SPACE}),
         "Model": (jaxnet.Model, {"init": init, "loss": loss}),
         "Halving": (jaxnet.Halving, {}),
+        "Patience": (jaxnet.Patience, {"evaluations": 4}),
         "Halving.rungs": (jaxnet.Halving().rungs, {"steps": 100, "configurations": 9}),
         "sweeps.Ray": (sweeps.Ray, {}),
         "sweeps.Job": (sweeps.Job, {"space": SPACE}),

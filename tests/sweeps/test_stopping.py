@@ -12,6 +12,7 @@ import pytest
 from jaxnet.sweeps import Job, grid
 from jaxnet.sweeps.folder.checkpoint import Checkpoint
 from jaxnet.sweeps.folder.extension import AnotherRun
+from jaxnet.sweeps.space.stopping import Patience
 from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import run_job, sweep
 
@@ -62,7 +63,7 @@ def assert_begins_like(row, other, losses):
 
 @pytest.mark.parametrize("patience", [1, 4])
 def test_a_run_stops_when_its_accuracy_has_not_risen(data, whole, losses, said, patience):
-    stopped = rates(RATES, data, patience=patience, keep=None)
+    stopped = rates(RATES, data, stop=Patience(patience), keep=None)
     kinds = []
     for row, other in zip(stopped.rows, whole.rows, strict=True):
         series = other.outcome.history.val_accuracy
@@ -88,20 +89,20 @@ def test_a_run_stops_when_its_accuracy_has_not_risen(data, whole, losses, said, 
 
 def test_one_that_rises_to_the_end_is_not_stopped(data):
     """More patience than there are evaluations: as without."""
-    found = rates(RATES, data, patience=20)
+    found = rates(RATES, data, stop=Patience(20))
     assert [row.outcome.status for row in found.rows] == ["ok"] * 4
 
 
 def test_what_stopped_is_not_trained_again(data, tmp_path, trained, outcomes):
     out = tmp_path / "run"
-    first = rates(RATES, data, patience=4, out=out)
+    first = rates(RATES, data, stop={"patience": 4}, out=out)
     trained.clear()
-    again = rates(RATES, data, patience=4, out=out)
+    again = rates(RATES, data, stop={"patience": 4}, out=out)
     assert trained == []
     assert outcomes(again) == outcomes(first)
     assert all("stopped@" in line or "ok" in line for line in lines(out)[1:])
-    # Without patience it is another run, to the last step.
-    with pytest.raises(AnotherRun, match="patience was 4, now is None"):
+    # Without the rule it is another run, to the last step.
+    with pytest.raises(AnotherRun, match=r"stop was \{'patience': .* 4\}\}, now is None"):
         rates(RATES, data, out=out)
     rates(RATES, data, out=out, beside=True)
     assert sum(one.networks for one in trained) == 4
@@ -114,11 +115,11 @@ def lines(out):
 def test_the_lost_network_of_one_that_stopped_is_trained_again(data, tmp_path, trained):
     """To the same step, and it is still one that stopped."""
     out = tmp_path / "run"
-    first = rates([3e-1, 1e-6], data, patience=4, out=out)
+    first = rates([3e-1, 1e-6], data, stop={"patience": 4}, out=out)
     assert first.best.outcome.kind == "stopped"
     for file in (out / "networks").iterdir():
         file.unlink()
-    again = rates([3e-1, 1e-6], data, patience=4, out=out)
+    again = rates([3e-1, 1e-6], data, stop={"patience": 4}, out=out)
     assert [row.outcome.status for row in again.rows] == [row.outcome.status for row in first.rows]
     assert not list(out.glob("stack-*"))
 
@@ -289,7 +290,7 @@ def test_a_shrunk_stack_is_gone_on_with(
         "arrays",
         STEPS,
         settings={"batch_size": 10, "hidden": [5]},
-        patience=6,
+        stop=Patience(6),
         evaluations=20,
     )
     undisturbed, out = run_job(job, data, keep=None), tmp_path / "run"
