@@ -51,7 +51,7 @@ from .sweeps.space.space import (
 )
 from .sweeps.space.stopping import Patience as Patience
 from .training.model import Model as Model
-from .training.network import CustomNetwork as CustomNetwork, Network as Network
+from .training.network import Network as Network
 from .training.settings import Configuration as Configuration, configure as configure
 from .values.named import named as named
 from .verbs import (

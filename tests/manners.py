@@ -220,12 +220,15 @@ def table():
         "Network.accuracy": (NETWORK.accuracy, {"examples": data.Examples(PIXELS, LABELS)}),
         "Network.save": (NETWORK.save, {"path": "net.safetensors"}),
         "Network.load": (jaxnet.Network.load, {"path": SAVED}),
-        "CustomNetwork.scores": (CUSTOM.scores, {"images": PIXELS}),
-        "CustomNetwork.predict": (CUSTOM.predict, {"images": PIXELS}),
-        "CustomNetwork.accuracy": (CUSTOM.accuracy, {"examples": data.Examples(PIXELS, LABELS)}),
-        "CustomNetwork.save": (CUSTOM.save, {"path": "net.safetensors"}),
-        "CustomNetwork.load": (
-            jaxnet.CustomNetwork.load,
+        "Custom.scores": (CUSTOM.scores, {"images": PIXELS}),
+        "Custom.predict": (CUSTOM.predict, {"images": PIXELS}),
+        "Custom.accuracy": (
+            CUSTOM.accuracy,
+            {"examples": data.Examples(PIXELS, LABELS)},
+        ),
+        "Custom.save": (CUSTOM.save, {"path": "net.safetensors"}),
+        "Network.load, of a model": (
+            jaxnet.Network.load,
             {"path": SAVED.with_name("custom.safetensors"), "model": MODEL},
         ),
         "write_report": (jaxnet.write_report, {"runs": [FOLDER], "out": "report.html"}),

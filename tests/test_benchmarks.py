@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import plots, report, timing
+from benchmarks import house, plots, report, timing
 from benchmarks.peers import OURS, PEERS, REFERENCE, Peer
 from benchmarks.peers.course_loop import CourseLoop
 from benchmarks.peers.ours import Ours
@@ -184,3 +184,13 @@ def test_results_are_written_with_circumstances_and_drawn(tmp_path, monkeypatch)
     for subject, drawn in (("scaling_x", rows), ("sweeps_x", bars)):
         assert plots.draw(subject, drawn).stat().st_size > 1000
     assert plots.draw("course", []) is None
+
+
+def test_the_house_is_counted(capsys):
+    circle = {"a": {"b"}, "b": {"a"}, "c": {"a"}}
+    assert (house.circles(circle), house.floors(circle)) == ([{"a", "b"}], None)
+    assert house.floors({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == 3
+    assert house.rooms("jaxnet.sweeps")["space"] <= {"results", "machine"}
+    assert house.commented_lines('x = 1  # one\ny = "# none"\n') == 1
+    house.main()
+    assert "| import circles, all packages | 0 |" in capsys.readouterr().out

@@ -24,7 +24,6 @@ WITHOUT_ROW = {
         (
             "Configuration",
             "Network",
-            "CustomNetwork",
             "SweepResult",
             "Plan",
             "GradientReport",

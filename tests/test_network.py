@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from jaxnet import Network, train
 from jaxnet.data import DataSet, Examples, fit
 from jaxnet.errors import ConfigurationError, DataError, RunFolderError
+from jaxnet.training.settings import Net
 
 SHAPE, CLASSES = (4, 3, 1), ("ankle boot", "shirt", "Kleid ß")
 
@@ -38,9 +39,7 @@ def make(hidden=(5, 4), norm="none", preprocessing="standardize", dtype=np.float
                 variance = generator.uniform(0.5, 2, outputs).astype(dtype)
                 state[f"batchnorm_{i}"] = {"running_mean": mean, "running_variance": variance}
     return Network(
-        hidden=hidden,
-        activation="tanh",
-        norm=norm,
+        net=Net(hidden=hidden, activation="tanh", norm=norm),
         input_shape=SHAPE,
         class_names=CLASSES,
         preprocessing=fitted,
@@ -56,19 +55,19 @@ def by_numpy(network, images):
     x = images.reshape(len(images), -1) - fitted["mean"].astype(np.float64)
     x = x * fitted.get("scale", 1.0)
     x = x @ fitted["projection"].astype(np.float64) if "projection" in fitted else x
-    for i in range(1, len(network.hidden) + 2):
+    for i in range(1, len(network.net.hidden) + 2):
         affine = network.params[f"affine_{i}"]
         x = x @ affine["w"].astype(np.float64) + affine["b"]
-        if i > len(network.hidden):
+        if i > len(network.net.hidden):
             return x
-        if network.norm == "batch":
+        if network.net.norm == "batch":
             running = network.state[f"batchnorm_{i}"]
             x = (x - running["running_mean"]) / np.sqrt(running["running_variance"] + 1e-5)
-        if network.norm == "layer":
+        if network.net.norm == "layer":
             x = x - x.mean(axis=1, keepdims=True)
             x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-5)
-        if network.norm != "none":
-            normalize = network.params[f"{network.norm}norm_{i}"]
+        if network.net.norm != "none":
+            normalize = network.params[f"{network.net.norm}norm_{i}"]
             x = normalize["scale"] * x + normalize["shift"]
         x = np.tanh(x)
 
@@ -187,7 +186,7 @@ def test_a_network_comes_back_from_its_file_bit_by_bit(tmp_path, settings):
     network, path = make(**settings), tmp_path / "net.safetensors"
     network.save(path)
     loaded = Network.load(path)
-    for name in ("hidden", "activation", "norm", "input_shape", "class_names", "settings"):
+    for name in ("net", "input_shape", "class_names", "settings"):
         assert getattr(loaded, name) == getattr(network, name), name
     for one, other in (
         (loaded.params, network.params),
@@ -222,7 +221,7 @@ def test_saving_replaces_the_file_as_a_whole(tmp_path, monkeypatch):
         patch.setattr("pathlib.Path.replace", fail)
         with pytest.raises(RunFolderError, match=r"cannot write .*net\.safetensors.*No space"):
             make(hidden=()).save(path)
-    assert Network.load(path).hidden == (5, 4)
+    assert Network.load(path).net.hidden == (5, 4)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -269,9 +268,9 @@ def test_a_file_of_something_else(tmp_path):
             {**tensors, "params/affine_1/w": np.zeros((7, 5), np.float32)},
             said,
         ),
-        lambda tensors, said: (tensors, {**said, "hidden": [5]}),
-        lambda tensors, said: (tensors, {n: v for n, v in said.items() if n != "hidden"}),
-        lambda tensors, said: (tensors, {**said, "activation": "relo"}),
+        lambda tensors, said: (tensors, {**said, "net": {**said["net"], "hidden": [5]}}),
+        lambda tensors, said: (tensors, {n: v for n, v in said.items() if n != "net"}),
+        lambda tensors, said: (tensors, {**said, "net": {**said["net"], "activation": "relo"}}),
         lambda tensors, said: (tensors, {**said, "class_names": ["one", "two"]}),
         lambda tensors, said: (tensors, [said]),
     ],
@@ -281,7 +280,7 @@ def test_a_file_of_something_else(tmp_path):
         "no mean",
         "weights of another shape",
         "a layer too few",
-        "no widths",
+        "no net",
         "unknown activation",
         "a class too few",
         "a list",

@@ -12,7 +12,6 @@ from jaxnet import plots
 from jaxnet.host.files import write_whole
 from jaxnet.sweeps.results.rows import Row, swept
 from jaxnet.sweeps.results.sweep_result import SweepResult
-from jaxnet.training.network import Network
 
 MAX_CURVES = 300  # more would only show as one area
 MAX_POINTS = 5000  # in a scatter
@@ -38,7 +37,7 @@ def _figures(result: SweepResult) -> dict[str, Figure]:
         shape = network.input_shape
         images = len(shape) == 3 and shape[-1] in (1, 3)
         # Weights show as images only if inputs are pixels, which they are not after a projection.
-        pixels = isinstance(network, Network) and network.architecture == "fully_connected"
+        pixels = not network.net.takes_images
         if images and pixels and network.preprocessing.method != "pca":
             height, width, channels = shape
             figures["weights"] = plots.weight_images(

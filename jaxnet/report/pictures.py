@@ -20,7 +20,7 @@ def first_layer(network: Network) -> dict[str, Any] | None:
     for images with neither 1 nor 3 channels.
     """
     shape = network.input_shape
-    if network.architecture != "fully_connected":
+    if network.net.takes_images:
         return None
     if len(shape) != 3 or shape[-1] not in (1, 3) or network.preprocessing.method == "pca":
         return None

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from jaxnet import layers, losses
+from jaxnet.errors import ConfigurationError
 from jaxnet.gradcheck import check_grads
 
 pytestmark = pytest.mark.slow
@@ -303,7 +304,10 @@ def test_unchanged_code_passes(subject):
 
 @pytest.mark.parametrize(("subject", "mutant"), ALL)
 def test_mutant_is_killed(subject, mutant):
-    found = any(report.verdict == "FAIL" for report in reports(subject, mutant))
+    try:
+        found = any(report.verdict == "FAIL" for report in reports(subject, mutant))
+    except ConfigurationError:  # it refuses right arguments: nobody could use it
+        found = True
     assert found == (mutant.name not in EQUIVALENT), EQUIVALENT.get(mutant.name, mutant.source)
 
 

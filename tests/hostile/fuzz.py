@@ -47,7 +47,7 @@ from jaxnet.sweeps.results.layer_history import LayerHistory
 from jaxnet.sweeps.run.checks import check_job
 from jaxnet.sweeps.run.run import Resources, Run, kept_network
 from jaxnet.sweeps.space.job import Job, job_from_dict, read_job
-from jaxnet.training.network import CustomNetwork, Network
+from jaxnet.training.network import Network
 
 SECONDS = 10.0  # of work, for one file of some kilobytes
 WAITING = 60.0  # in all: of a machine that does other work, too
@@ -336,7 +336,7 @@ hidden = [[2], [3]]
         "weights": (tensors(weights), at("best.safetensors", Network.load)),
         "weights of a user's model": (
             tensors(files.custom),
-            at("custom.safetensors", lambda path: CustomNetwork.load(path, files.model)),
+            at("custom.safetensors", lambda path: Network.load(path, files.model)),
         ),
         "network to train on": (tensors(kept.read_bytes()), at("kept.safetensors", resume)),
         "stack in flight": (tensors(stack.read_bytes()), inside(files.cut, stack.name, go_on)),

@@ -234,10 +234,10 @@ def numpy_scores():
         arrays = network.preprocessing.to_arrays()
         x = images.reshape(len(images), -1).astype(np.float64) - arrays["mean"]
         x = x * arrays.get("scale", 1.0)
-        for layer in range(1, len(network.hidden) + 2):
+        for layer in range(1, len(network.net.hidden) + 2):
             weights = network.params[f"affine_{layer}"]
             x = x @ weights["w"].astype(np.float64) + weights["b"]
-            x = np.maximum(x, 0) if layer <= len(network.hidden) else x
+            x = np.maximum(x, 0) if layer <= len(network.net.hidden) else x
         return x
 
     return forward

@@ -272,7 +272,7 @@ def test_a_padded_sweep_finds_what_an_unpadded_one_does(data, cost, case):
         np.testing.assert_array_equal(history.val_accuracy, expected.val_accuracy)
 
         network, alone = padded.network_of(one.id), exact.network_of(other.id)
-        assert network.hidden == tuple(one.settings["hidden"])
+        assert network.net.hidden == tuple(one.settings["hidden"])
         shapes = jax.tree.map(np.shape, {"params": alone.params, "state": alone.state})
         assert jax.tree.map(np.shape, {"params": network.params, "state": network.state}) == shapes
         assert network.params["affine_1"]["w"].shape == (12, one.settings["hidden"][0])

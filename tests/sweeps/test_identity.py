@@ -16,9 +16,9 @@ import pytest
 
 from jaxnet import (
     ConfigurationError,
-    CustomNetwork,
     DataError,
     Model,
+    Network,
     configure,
     grid,
     named,
@@ -401,17 +401,20 @@ def test_a_network_with_a_function_among_its_arguments_comes_back(data, tmp_path
     for row in kept.rows:
         network = kept.network_of(row.id)
         act = [jnp.tanh, jax.nn.relu][row.id]
-        assert network.arguments == {"act": act}
+        assert network.net.static_arguments == {"act": act}
         expected = act((network.preprocessing.apply(images)) @ network.params["w"])
         np.testing.assert_allclose(network.scores(images), expected, rtol=1e-5, atol=1e-6)
     path = next((out / "networks").iterdir())
     with pytest.raises(ConfigurationError, match=r"with act = (tanh|relu), which a file does not"):
-        CustomNetwork.load(path, model)
-    assert CustomNetwork.load(path, model, act=jnp.tanh).arguments == {"act": jnp.tanh}
+        Network.load(path, model)
+    with pytest.raises(ConfigurationError, match=r"is of the model .*Network.load\(path, model\)"):
+        Network.load(path)
+    loaded = Network.load(path, model, act=jnp.tanh)
+    assert loaded.net.static_arguments == {"act": jnp.tanh}
     with pytest.raises(ConfigurationError, match="unknown argument 'action': did you mean 'act'"):
-        CustomNetwork.load(path, model, action=jnp.tanh)
+        Network.load(path, model, action=jnp.tanh)
     with pytest.raises(DataError):
-        CustomNetwork.load(out / "sweep.db", model, act=jnp.tanh)
+        Network.load(out / "sweep.db", model, act=jnp.tanh)
 
 
 def test_scalars_of_numpy_and_jax_are_numbers(data, tmp_path, trained):

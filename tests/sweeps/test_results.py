@@ -203,7 +203,7 @@ def test_the_accuracies_are_those_of_the_saved_network(run, data, numpy_scores):
 def test_the_saved_network_is_the_one_returned(run, data):
     loaded = Network.load(run.folder / "best.safetensors")
     assert loaded.settings == run.best.settings == run.network.settings
-    assert loaded.hidden == tuple(run.best.settings["hidden"])
+    assert loaded.net.hidden == tuple(run.best.settings["hidden"])
     assert (loaded.class_names, loaded.input_shape) == (("a", "b", "c"), (4, 3, 1))
     scores = [network.scores(data.test_images) for network in (loaded, run.network)]
     np.testing.assert_array_equal(*scores)

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxnet.sweeps.folder.network_file import save_trained, saved_step
 from jaxnet.sweeps.results.rows import Row
 from jaxnet.sweeps.results.sweep_result import NETWORKS, network_file, wanted
-from jaxnet.training.network import AnyNetwork
+from jaxnet.training.network import Network
 from jaxnet.training.step import Member
 
 
@@ -23,12 +23,12 @@ class Keeper:
         keep: int | None,
         select: str,
         related: Callable[[Sequence[Row]], list[Row]],
-        load: Callable[[Row], AnyNetwork],
+        load: Callable[[Row], Network],
     ) -> None:
         self._folder, self._keep, self._select = folder, keep, select
         self._related, self._load = related, load
         self._kept: dict[str, Row] = {}
-        self.in_memory: dict[str, AnyNetwork] = {}
+        self.in_memory: dict[str, Network] = {}
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Take in the networks of an earlier call that are in the folder."""
@@ -42,7 +42,7 @@ class Keeper:
         return None if self._folder is None else network_file(self._folder, row.key)
 
     def add(
-        self, rows: Sequence[Row], trained: Callable[[Row], tuple[AnyNetwork, Member]]
+        self, rows: Sequence[Row], trained: Callable[[Row], tuple[Network, Member]]
     ) -> list[Path]:
         """Keep those of these rows that are among the best now; return files not wanted any more.
 
@@ -82,6 +82,6 @@ class Keeper:
         path = self.file(row)
         return path is not None and path.exists() and saved_step(path) == row.outcome.steps
 
-    def network(self, row: Row) -> AnyNetwork:
+    def network(self, row: Row) -> Network:
         """Return the network of a row that `has` one."""
         return self.in_memory[row.key] if row.key in self.in_memory else self._load(row)

@@ -1,6 +1,7 @@
 """The network of one configuration as a file: to score with, and to train on from."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxnet.sweeps.results.record import NO_HISTORY, History, Outcome
 from jaxnet.sweeps.train.prepared import PreparedData
 from jaxnet.sweeps.train.stack import Saved, member_shape
 from jaxnet.sweeps.train.trees import like_tree, named_leaves
-from jaxnet.training.network import AnyNetwork, CustomNetwork, Network
+from jaxnet.training.network import Network, named_by_path
 from jaxnet.training.numerics import numerics
 from jaxnet.training.settings import Configuration
 from jaxnet.training.step import Member
@@ -24,34 +25,23 @@ from jaxnet.training.step import Member
 
 def network_of(
     configuration: Configuration, data: DataSet, preprocessing: Preprocessing, member: Member
-) -> AnyNetwork:
+) -> Network:
     """Return the network that a member of a stack is."""
     structure = configuration.structure
-    common: dict[str, Any] = {
-        "input_shape": data.input_shape,
-        "class_names": data.class_names,
-        "preprocessing": preprocessing,
-        "params": member.params,
-        "settings": settings_of(configuration),
-    }
-    if structure.model is not None:
-        arguments = {
-            name: value
-            for name, value in {**structure.static_arguments, **configuration.numbers}.items()
-            if name in structure.model.value.defaults
-        }
-        return CustomNetwork(model=structure.model.value, arguments=arguments, **common)
+    own = {} if structure.model is None else structure.model.value.defaults
     return Network(
-        hidden=structure.hidden,
-        activation=structure.activation,
-        norm=structure.norm,
-        architecture=structure.architecture,
+        net=replace(structure.net, uses_dropout=False),  # it is off where images are scored
+        input_shape=data.input_shape,
+        class_names=data.class_names,
+        preprocessing=preprocessing,
+        params=member.params,
         state=member.state,
-        **common,
+        settings=settings_of(configuration),
+        hyperparameters={n: v for n, v in configuration.numbers.items() if n in own},
     )
 
 
-def save_trained(path: Path, network: AnyNetwork, member: Member, outcome: Outcome) -> None:
+def save_trained(path: Path, network: Network, member: Member, outcome: Outcome) -> None:
     """Write the network, and beside its parameters what training needs to go on."""
     extra = named_leaves("training/optimizer_state", member.optimizer_state)
     extra["training/step"] = np.asarray(outcome.steps)
@@ -106,10 +96,7 @@ def _step(tensors: Mapping[str, np.ndarray]) -> int:
 
 
 def _tree(shape: Any, tensors: Mapping[str, np.ndarray], name: str) -> Any:
-    """Return parameters or state; the files of our own networks name them as paths, a/b/c."""
-    renamed = {
-        f"{name}{jax.tree_util.keystr(path)}": tensors[slashed]
-        for path, _ in jax.tree.leaves_with_path(shape)
-        if (slashed := "/".join([name, *(str(getattr(k, "key", k)) for k in path)])) in tensors
-    }
-    return like_tree(shape, {**tensors, **renamed}, name)
+    """Return parameters or state, which a file names by their paths."""
+    keys = [f"{name}{jax.tree_util.keystr(at)}" for at, _ in jax.tree.leaves_with_path(shape)]
+    stored = [tensors[path] for path in named_by_path({name: shape})]
+    return like_tree(shape, dict(zip(keys, stored, strict=True)), name)

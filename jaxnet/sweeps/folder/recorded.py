@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxnet.data import load
 from jaxnet.data.splits import LabelShift
-from jaxnet.errors import DataError, JaxnetError, RunFolderError
+from jaxnet.errors import ConfigurationError, DataError, JaxnetError, RunFolderError
 from jaxnet.host.tensors import read_metadata
 from jaxnet.host.texts import parse_json
 from jaxnet.sweeps.folder.folder import DATABASE, JUDGED, LAYERS, read_config, read_summary
@@ -155,5 +155,5 @@ def _optional(read: Any, path: Path) -> Any:
     """Return the content of a file; None if there is none, or it belongs to a user's model."""
     try:
         return read(path) if path.exists() else None
-    except (DataError, RunFolderError):
+    except (ConfigurationError, DataError, RunFolderError):
         return None

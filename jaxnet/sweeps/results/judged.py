@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from jaxnet.data import Examples
 from jaxnet.errors import DataError
 from jaxnet.host.tensors import read_fields, write_tensors
-from jaxnet.training.network import AnyNetwork
+from jaxnet.training.network import Network
 
 MISTAKES = 24
 
@@ -64,7 +64,7 @@ _FIELDS = {
 }
 
 
-def judge(network: AnyNetwork, examples: Examples) -> Judged:
+def judge(network: Network, examples: Examples) -> Judged:
     """Return what a network says of these examples."""
     return judge_scores(network.scores(examples.images).astype(np.float64), examples)
 

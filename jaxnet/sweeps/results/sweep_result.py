@@ -11,7 +11,7 @@ from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.results.layer_history import LayerHistory
 from jaxnet.sweeps.results.replicates import Replicates, noise_note, rank_replicates, replicates
 from jaxnet.sweeps.results.rows import Row, rank, swept
-from jaxnet.training.network import AnyNetwork, CustomNetwork, Network
+from jaxnet.training.network import Network
 from jaxnet.training.settings import Structure
 
 NETWORKS = "networks"  # the folder, in that of a run, of what is kept
@@ -33,14 +33,14 @@ class SweepResult:
     """
 
     rows: list[Row]
-    network: AnyNetwork | None
+    network: Network | None
     test_accuracy: float | None
     seconds: float
     folder: Path | None
     select: str = "mean"
     validation: int | None = None  # how many images judged
     label_shifts: Mapping[str, LabelShift] = field(default_factory=dict)  # of validation and test
-    networks: Mapping[str, AnyNetwork] = field(default_factory=dict)  # kept without a folder
+    networks: Mapping[str, Network] = field(default_factory=dict)  # kept without a folder
     models: Mapping[int, Structure] = field(default_factory=dict)  # of rows of a user's model
     layers: LayerHistory | None = None  # of a single run with a folder: what went on inside
 
@@ -81,7 +81,7 @@ class SweepResult:
         return swept(self.rows)
 
     @checked
-    def network_of(self, id: int) -> AnyNetwork:
+    def network_of(self, id: int) -> Network:
         """Return the trained network of a row; RunFolderError if it was not kept (see `keep`)."""
         row = next((row for row in self.rows if row.id == id), None)
         if row is None:
@@ -95,7 +95,7 @@ class SweepResult:
         if structure is None or structure.model is None:
             return Network.load(path)
         objects = {name: one.value for name, one in structure.arguments if not one.is_plain}
-        return CustomNetwork.load(path, structure.model.value, **objects)
+        return Network.load(path, structure.model.value, **objects)
 
 
 def not_kept(id: int) -> str:

@@ -38,7 +38,7 @@ from jaxnet.sweeps.train.stack import Stack
 from jaxnet.sweeps.train.task import Task
 from jaxnet.sweeps.train.timetable import Callback, Timetable
 from jaxnet.sweeps.train.watch import Watcher
-from jaxnet.training.network import AnyNetwork, Network
+from jaxnet.training.network import Network
 from jaxnet.training.numerics import pinned_flags
 from jaxnet.training.program import Program
 from jaxnet.training.step import Member
@@ -195,7 +195,7 @@ class Run:
         units = dict.fromkeys(self.unit_of[row.id] for row in rows)
         return self._rows(i for unit in units for i in unit)
 
-    def result(self, started: float, network: AnyNetwork | None) -> SweepResult:
+    def result(self, started: float, network: Network | None) -> SweepResult:
         """Return what was found."""
         models = {i: c.structure for i, c in enumerate(self.configurations) if c.structure.model}
         rows = self.rows
@@ -410,19 +410,19 @@ class Run:
             finished.checkpoint.remove()
         self.reporter.say(self._summary())
 
-    def _trained(self, stack: Stack, ids: Sequence[int], i: int) -> tuple[AnyNetwork, Member]:
+    def _trained(self, stack: Stack, ids: Sequence[int], i: int) -> tuple[Network, Member]:
         member = stack.member(list(ids).index(i))
         preprocessing = stack.data.preprocessing
         return network_of(self.configurations[i], self.data, preprocessing, member), member
 
-    def _loaded(self, row: Row) -> AnyNetwork:
+    def _loaded(self, row: Row) -> Network:
         configuration = self.configurations[row.id]
         data, path = self.prepared.on(configuration.structure), self.keeper.file(row)
         assert path is not None
         member = load_saved(path, configuration, data).member
         return network_of(configuration, self.data, data.preprocessing, member)
 
-    def best_network(self) -> AnyNetwork | None:
+    def best_network(self) -> Network | None:
         """Return the network of the best; what should be kept and is not is trained again."""
         self.callback = None  # it has had its say
         for _ in range(2):  # trained again the ranking may change, by rounding
@@ -432,7 +432,7 @@ class Run:
             self._train_to([row.id for row in missing], self.job.steps)
         return self.kept_best()
 
-    def kept_best(self) -> AnyNetwork | None:
+    def kept_best(self) -> Network | None:
         """Return the network of the best, if it is kept, and write it to its file."""
         best = best_of(self.rows, self.resources.select)
         if best is None or not self.keeper.has(best):
