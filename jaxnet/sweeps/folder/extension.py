@@ -32,8 +32,8 @@ def check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
 def check_ends(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise AnotherRun where a job would end the networks of a folder earlier than before."""
     old, new = stored["job"], wanted["job"]
-    names = ["patience"]
-    if new.get("patience") is not None:
+    names = ["stop"]
+    if new.get("stop") is not None:
         names.append("evaluations")  # at which it stops
     before = old.get("steps", 0)
     if not isinstance(before, int) or new["steps"] < before:
