@@ -49,6 +49,7 @@ from .sweeps.space.space import (
     random_draws as random_draws,
     uniform as uniform,
 )
+from .sweeps.space.stopping import Patience as Patience
 from .training.model import Model as Model
 from .training.network import Network as Network
 from .training.settings import Configuration as Configuration, configure as configure

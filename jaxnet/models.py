@@ -49,8 +49,8 @@ def fully_connected(
     Numbers may be traced. This is the course's FullyConnectedNet.
 
     `widths`, one a hidden layer and perhaps traced, makes `hidden` the sizes of the arrays only:
-    the net is that of hidden layers of these widths, in scores, gradients and the weights that a
-    key gives, so that nets of several widths train under one `vmap`. Beyond the widths everything
+    the net is the one with hidden layers of these widths, in scores, gradients and the weights that
+    a key gives, so that nets of several widths train under one `vmap`. Beyond the widths everything
     is zero, but for a normalization's scale: it starts at 1, its gradient is zero and nothing
     depends on it. `jaxnet.training.layout.crop` takes the net out.
 

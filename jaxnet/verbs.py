@@ -77,7 +77,7 @@ def plan(
     """Return what `sweep` would do with these arguments: groups, chunks, programs, memory, work.
 
     Nothing is trained; where memory is short, small programs are compiled to learn what they take.
-    The arguments and errors are those of `sweep`. The plan is that of the whole job in this
+    The arguments and errors are as in `sweep`. The plan is for the whole job in this
     process: `out` is not read, nothing is called back, and no cluster is asked.
 
     >>> from jaxnet.sweeps import grid
@@ -158,7 +158,7 @@ def optimize(
 ) -> SweepResult:
     """Search a space with an Optuna study, `batch` trials at once, until it has `trials`.
 
-    `trials` (default: the count of the space) is how many the study has in the end, those of
+    `trials` (default: the count of the space) is how many the study has in the end, the trials of
     earlier calls included: the same call goes on where it was killed, a larger number extends the
     study. With `out`, the result has the rows of the earlier ones, too. Between two evaluations
     the study's pruner may end trials; pruners such as the median one judge by trials that are

@@ -37,3 +37,16 @@ def own_draws(request, monkeypatch):
     """Begin a module's generator anew: what a test draws does not depend on those before it."""
     if hasattr(getattr(request.node, "module", None), "RNG"):
         monkeypatch.setattr(request.node.module, "RNG", np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def quick_programs():
+    """Compile with few optimizations, in half the time: both sides of a comparison alike.
+
+    So neither finds the programs of files before, nor leaves its own to those that follow.
+    """
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()

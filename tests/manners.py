@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnet
-from jaxnet import data, layers, losses, optimizers, plots, schedules, sweeps
+from jaxnet import data, layers, losses, optimizers, plots, schedules, sweeps, verbs
 from jaxnet.errors import JaxnetError
 from jaxnet.training.settings import configure, setting_names
 
@@ -173,6 +173,7 @@ def table():
         "RandomSearch": (jaxnet.RandomSearch, {"space": SPACE}),
         "Model": (jaxnet.Model, {"init": init, "loss": loss}),
         "Halving": (jaxnet.Halving, {}),
+        "Patience": (jaxnet.Patience, {"evaluations": 4}),
         "Halving.rungs": (jaxnet.Halving().rungs, {"steps": 100, "configurations": 9}),
         "sweeps.Ray": (sweeps.Ray, {}),
         "sweeps.Job": (sweeps.Job, {"space": SPACE}),
@@ -186,8 +187,8 @@ def table():
             sweeps.plan_job,
             {"job": sweeps.Job(sweeps.grid(hidden=[[2]])), "data": TINY},
         ),
-        "sweeps.run_job": (
-            sweeps.run_job,
+        "verbs.run_job": (
+            verbs.run_job,
             {
                 "job": sweeps.Job(sweeps.grid(hidden=[[2]]), steps=1, evaluations=1),
                 "data": TINY,

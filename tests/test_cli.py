@@ -469,7 +469,7 @@ def test_replicates_are_a_row_each_in_the_table_printed(job, tmp_path, capsys):
 
 def test_patience_stops_what_does_not_learn(tmp_path):
     (tmp_path / "job.toml").write_text(TOML.replace("1e-2, 1e9", "1e-1, 0.0"))
-    options = ["--patience", "2", "--evaluations", "6", "--keep", "all", "--history", "4"]
+    options = ["--stop", "patience=2", "--evaluations", "6", "--keep", "all", "--history", "4"]
     assert main(["sweep", "job.toml", "--out", "run", "--quiet", *options]) == 0
     rows = read_csv(tmp_path / "run" / "results.csv")
     assert [row["status"] for row in rows[2:]] == ["stopped@6"] * 2  # 2, and two more of none

@@ -34,7 +34,7 @@ def sweep(options: Namespace) -> int:
         job = read_job(options.out / CONFIG)
     else:
         job = find_preset(options.preset or "default")
-    given = dict(_setting(text) for text in options.set)
+    given = dict(_setting(text, "--set") for text in options.set)
     return _run(job, given, options)
 
 
@@ -89,6 +89,7 @@ def _overridden(job: Job, settings: dict[str, Any], options: Namespace) -> Job:
 
     from jaxnet.sweeps.space.halving import ALL, Halving
     from jaxnet.sweeps.space.job import WHOLE
+    from jaxnet.sweeps.space.stopping import stopping_from
 
     given = {
         name: value
@@ -102,6 +103,8 @@ def _overridden(job: Job, settings: dict[str, Any], options: Namespace) -> Job:
         given["halving"] = Halving(halving)
     if hyperband is not None:
         given["halving"] = Halving(hyperband, brackets=ALL)
+    if options.stop is not None:
+        given["stop"] = stopping_from(dict([_setting(options.stop, "--stop")]))
     return dataclasses.replace(job, settings={**job.settings, **settings}, **given)
 
 
@@ -164,12 +167,12 @@ def _out(options: Namespace) -> Path:
     return options.out
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str, option: str) -> tuple[str, Any]:
     import tomllib
 
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigurationError(f"--set expects NAME=VALUE, got {text!r}")
+        raise ConfigurationError(f"{option} expects NAME=VALUE, got {text!r}")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -98,7 +98,7 @@ def dry_run(
         raise ConfigurationError(
             f"trial: expected a number of steps between 1 and the sweep's {job.steps}, got {steps}"
         )
-    short = dataclasses.replace(job, steps=steps, halving=None, patience=None, evaluations=1)
+    short = dataclasses.replace(job, steps=steps, halving=None, stop=None, evaluations=1)
     rows = run_job(short, data, memory=memory, devices=devices).rows
     flops = {
         i: program_flops(group.program) / group.program.layout.size

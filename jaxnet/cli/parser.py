@@ -231,10 +231,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the run in --out, whatever it was"
     )
     parser.add_argument(
-        "--patience",
-        type=int,
-        metavar="N",
-        help="stop a network whose validation accuracy has not risen for N evaluations",
+        "--stop",
+        action=_Stop,
+        metavar="RULE=VALUE",
+        help="stop a network by its validation accuracies, such as patience=4: when they have not "
+        "risen for 4 evaluations; --stop help lists the rules",
     )
     parser.add_argument("--evaluations", type=int, help="how many, evenly over the steps")
     parser.add_argument("--history", type=int, help="most losses kept of a network")
@@ -250,6 +251,24 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_data_directory(parser)
+
+
+class _Stop(argparse.Action):
+    """Take a stopping rule; for `help`, print all rules and exit."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if values == "help":
+            from jaxnet.sweeps.space.stopping import stopping_help
+
+            print(stopping_help())
+            parser.exit()
+        setattr(namespace, self.dest, values)
 
 
 def _add_data_directory(parser: argparse.ArgumentParser) -> None:

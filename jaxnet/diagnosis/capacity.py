@@ -21,7 +21,8 @@ def overfit(run: Observed) -> Finding | None:
         {"training accuracy": train, "validation accuracy": val, "gap": train - val},
         f"It classifies {train:.1%} of the training images correctly, but {val:.1%} of the "
         f"validation images: it partly memorized the training images.",
-        "more l2 or dropout, augmentation or more training images; or stop earlier (patience)",
+        "more l2 or dropout, augmentation or more training images; or stop earlier "
+        "(stop={'patience': 4})",
     )
 
 

@@ -78,7 +78,7 @@ _form: Any = jax.make_user_context(None)
 
 
 def current_form() -> Form:
-    """Return the form in force; outside of `in_form` that of a function called by itself."""
+    """Return the form in force; outside of `in_form`, the form of a function called by itself."""
     return _form.value or Form()
 
 

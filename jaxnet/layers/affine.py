@@ -93,7 +93,7 @@ def affine(
 
     Of a layer padded to a common width, `fan_in` and `fan_out` are the true numbers of inputs and
     outputs, which may be traced: the gain is theirs, weights beyond them are zero, and the others
-    are those of the layer of that size.
+    are as in a layer of the true size.
 
     `of_inputs` says that x are a network's inputs: networks that train side by side may share them.
     """

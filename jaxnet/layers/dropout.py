@@ -20,7 +20,7 @@ def dropout_forward(
 
     `rate` is the probability to drop and may be traced; the course's p is the probability to
     keep. Rate 0 and `train=False` give x itself, rate 1 gives zeros. One key gives one mask,
-    whatever the dtype of x; that of the first features, its last axis, whatever their number.
+    whatever the dtype of x; the mask of the first features, its last axis, whatever their number.
 
     >>> out, cache = dropout_forward(jnp.ones(4), 0.5, jax.random.key(0), train=True)
     >>> bool((dropout_backward(jnp.ones(4), cache) == out).all()), set(out.tolist()) <= {0.0, 2.0}

@@ -18,9 +18,10 @@ from jaxnet.layers.layer import Layer, Shape, Tree
 class MaxPoolCache(NamedTuple):
     """Where in its window each maximum is; `where` is static.
 
-    `column` is that of the maximum of one row of a window, for all rows of the image; `row` that
-    of the maximum of these. First along one axis, then along the other: 2·k comparisons a window
-    instead of k², which compilers make anew for each place that a gradient may go to.
+    `column` holds the column of the maximum of one row of a window, for all rows of the image;
+    `row` the row of the maximum among these. First along one axis, then along the other: 2·k
+    comparisons a window instead of k², which compilers make anew for each place that a gradient may
+    go to.
     """
 
     row: Int32[Array, "batch out_height out_width channels"]
@@ -38,7 +39,7 @@ def max_pool_forward(
 ) -> tuple[Float[Array, "batch out_height out_width channels"], MaxPoolCache]:
     """out_nyxc = max_ij x_n,y·s+i,x·s+j,c over a window; the border counts as −∞.
 
-    `stride` None is that of windows side by side; windows may overlap. Padding as of
+    `stride` None puts windows side by side; windows may overlap. Padding as of
     `jaxnet.layers.conv2d_forward`. NaN in a window comes out, so that divergence shows.
 
     >>> x = jnp.array([1.0, 5.0, 5.0, 2.0]).reshape(1, 2, 2, 1)
@@ -87,7 +88,7 @@ def average_pool_forward(
 ) -> tuple[Float[Array, "batch out_height out_width channels"], Windows]:
     """out_nyxc = mean_ij x_n,y·s+i,x·s+j,c over the places of a window that lie in the image.
 
-    `stride` None is that of windows side by side. The border is not counted, as in TensorFlow;
+    `stride` None puts windows side by side. The border is not counted, as in TensorFlow;
     PyTorch counts it as zeros unless told otherwise (count_include_pad).
 
     >>> x = jnp.arange(4.0).reshape(1, 2, 2, 1)

@@ -130,7 +130,7 @@ class Blocks(NamedTuple):
 
 
 def _is_cut(path: tuple[Any, ...], leaf: Array) -> bool:
-    """Whether a leaf has an axis of hidden units: the one behind that of the networks."""
+    """Whether a leaf has an axis of hidden units: the one behind the axis of the networks."""
     names = tuple(getattr(entry, "key", None) for entry in path[-2:])
     return leaf.ndim > 1 and names != SCORES_BIAS
 

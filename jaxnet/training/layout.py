@@ -27,7 +27,7 @@ NETWORKS = "networks"
 """The name of the configuration axis within the function of one network, side by side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """How K networks of one structure lie side by side.
 
@@ -91,10 +91,10 @@ def over_networks(
     *,
     side_by_side: bool,
 ) -> Callable[..., Any]:
-    """Return the function of one network as that of K: side by side, `jax.vmap`, or in turn.
+    """Return the function of one network as a function of K: side by side, `jax.vmap`, or in turn.
 
     In turn each network costs what it costs alone, where a batched operation would cost more:
-    `jaxnet.kernels.form.Form.side_by_side` says which. The axes are those of `jax.vmap`, an axis or
+    `jaxnet.kernels.form.Form.side_by_side` says which. The axes are as for `jax.vmap`, an axis or
     a tree of axes an argument; None: the same for all.
     """
     if side_by_side:

@@ -35,7 +35,7 @@ class Hyperparameters(NamedTuple):
     def of(
         cls, configurations: Sequence[Configuration], *, padded: bool = False
     ) -> "Hyperparameters":
-        """Return those of K configurations of one structure, to train side by side."""
+        """Return the hyperparameters of K configurations, to train side by side."""
         structure = configurations[0].structure
         dtype = parameter_dtype(structure)
         values = {
@@ -54,7 +54,7 @@ class Hyperparameters(NamedTuple):
     def shapes(
         cls, structure: Structure, *, padded: bool = False, networks: tuple[int, ...] = ()
     ) -> "Hyperparameters":
-        """Return what traces as those of one network (`networks` = ()), or of K (`(K,)`)."""
+        """Return their shapes, to trace with: one network's (`networks` = ()), or K's (`(K,)`)."""
         one: Any = jax.ShapeDtypeStruct(networks, parameter_dtype(structure))
         values: dict[str, Any] = dict.fromkeys(structure.hyperparameter_names, one)
         return cls(values, (one,) * (len(structure.hidden) if padded else 0))

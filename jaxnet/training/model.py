@@ -27,7 +27,7 @@ class Model:
     The arguments are settings of the sweep, under their names; a default in the signature is their
     default. A float is an array in the compiled program, and any number of values trains in one;
     every other value (a width, a name, a flag) is static, and each is a program of its own.
-    Gradients are those of `jax.grad`. Raises ConfigurationError for signatures that do not fit.
+    Gradients are by `jax.grad`. Raises ConfigurationError for signatures that do not fit.
 
     >>> import jax
     >>> def init(key, width=20):

@@ -104,7 +104,7 @@ class Network:
     def load(cls, path: Path | str, model: Model | None = None, **objects: Any) -> "Network":
         """Read what `save` wrote; RunFolderError or DataError where it cannot be.
 
-        A network of a user's model needs the `model`, and `objects`: those of its arguments that a
+        A network of a user's model needs the `model`, and `objects`: the arguments that a
         file cannot hold, such as functions. ConfigurationError names what is missing.
         """
         path = Path(path)

@@ -71,7 +71,7 @@ def numerics(precision: str) -> Iterator[None]:
 
 
 def program_form(net: Net, platform: str | None = None) -> Form:
-    """Return the form of the programs of a net; platform None: that of this process.
+    """Return the form of the programs of a net; platform None: this process computes on it.
 
     Convolutions train in turn on CPUs, where a batched product costs more than its parts.
     """
@@ -102,7 +102,7 @@ def users_code(handed_in: Iterable[Identified]) -> Iterator[None]:
 def compiler_flags() -> dict[str, str]:
     """Return the flags that may change results by how programs are compiled, by name.
 
-    Only those of JAX and of XLA that are not at their defaults; not those that say where to dump.
+    Only flags of JAX and XLA that are not at their defaults; no flag that says where to dump.
     """
     found = {
         name: str(value)

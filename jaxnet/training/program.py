@@ -175,7 +175,7 @@ def _make_advance(
 
         def member_step(member, hyperparameters, batch, clock):
             total = None if blocks is None else blocks.total
-            found = update(learns, shapes, member, hyperparameters, batch, clock, total)
+            found = update(learns, shapes, member, hyperparameters, batch, clock, total=total)
             return guarded(member, found, clock.step), found.metrics
 
         own = None if shared else 0

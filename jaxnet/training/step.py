@@ -140,6 +140,7 @@ def update(
     hyperparameters: Hyperparameters,
     batch: Batch,
     clock: Clock,
+    *,
     total: Any = None,
 ) -> Update:
     """Return the network after one update on a minibatch, and what made it."""

@@ -306,7 +306,7 @@ hidden = [3, 3]
 norm = "batch"
 """
     grid = b"""validation = 10
-patience = 2
+stop = {patience = 2}
 [grid]
 learning_rate = [0.1, 0.01]
 hidden = [[2], [3]]

@@ -36,19 +36,6 @@ def as_a_user():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(scope="module")
-def quick_programs():
-    """Compile with few optimizations, in half the time: both sides of a comparison alike.
-
-    So neither finds the programs of files before, nor leaves its own to those that follow.
-    """
-    jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-
-
 # Data
 
 

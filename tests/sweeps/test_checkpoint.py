@@ -16,12 +16,13 @@ from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.folder import checkpoint as checkpoint_module
 from jaxnet.sweeps.folder.checkpoint import Checkpoint, find_stacks, restore
 from jaxnet.sweeps.train.prepared import prepare, shapes_of
-from jaxnet.sweeps.train.stack import Schedule, Stack
+from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.train.timetable import Timetable
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program
 
 STEPS = 12
-SCHEDULE = Schedule(STEPS, (3, 6, 9, 12), 1)
+TIMETABLE = Timetable(STEPS, (3, 6, 9, 12), 1)
 # Two that train, one that diverges within some steps; adam has a state to keep.
 MEMBERS = [
     configure(hidden=[5], batch_size=10, optimizer="adam", learning_rate=rate, seed=7)
@@ -37,7 +38,7 @@ def prepared(data):
 
 def start(prepared, members=MEMBERS, size=4):
     program = Program(members[0].structure, prepared.shapes, Layout(size=size))
-    return Stack.start(program, members, prepared, SCHEDULE, until=STEPS)
+    return Stack.start(program, members, prepared, TIMETABLE, until=STEPS)
 
 
 def train(stack):
@@ -66,7 +67,7 @@ def make(prepared):
     def make(kept, tensors):
         assert kept.keys == KEYS
         program = kept.program(MEMBERS[0].structure, prepared.shapes)
-        return Stack.restored(program, MEMBERS, prepared, SCHEDULE, tensors=tensors)
+        return Stack.restored(program, MEMBERS, prepared, TIMETABLE, tensors=tensors)
 
     return make
 
@@ -127,7 +128,9 @@ def test_float64_comes_back_as_float64(data, tmp_path):
     assert program.layout == Layout(size=2)
     restored = restore(
         kept,
-        lambda kept, tensors: Stack.restored(program, members, prepared, SCHEDULE, tensors=tensors),
+        lambda kept, tensors: Stack.restored(
+            program, members, prepared, TIMETABLE, tensors=tensors
+        ),
     )
     assert restored.state.members.params["affine_1"]["w"].dtype == np.float64
     assert_same(restored, stack)

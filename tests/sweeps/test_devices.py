@@ -19,7 +19,7 @@ from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.results.record import evaluation_steps
 from jaxnet.sweeps.train.prepared import prepare, shapes_of
 from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.timetable import Schedule
+from jaxnet.sweeps.train.timetable import Timetable
 from jaxnet.training.layout import Layout, over_devices, put_on
 from jaxnet.training.program import Counts, Program
 from jaxnet.verbs import plan, sweep
@@ -237,7 +237,7 @@ def test_no_device_waits_for_another(data, shared):
         program,
         [dataclasses.replace(configuration, seed=i * (not shared)) for i in range(4)],
         prepared,
-        Schedule(8, tuple(evaluation_steps(8, 2)), 1),
+        Timetable(8, tuple(evaluation_steps(8, 2)), 1),
         until=8,
     )
     given = stack.state, stack._hyperparameters, stack._seed, prepared.device

@@ -10,6 +10,7 @@ from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, Job, grid, read_job
 from jaxnet.sweeps.folder.folder import folder_beside
 from jaxnet.sweeps.folder.store import Store
+from jaxnet.sweeps.space.stopping import Patience
 from jaxnet.verbs import run_job, sweep
 
 
@@ -85,7 +86,7 @@ def test_a_larger_job_adds_what_is_missing(data, small, tmp_path, trained, said,
         ({"validation": 30}, "data.validation was 37, now is 30"),
         ({"train": 50}, "data.train was 113, now is 50"),
         ({"steps": 2}, "steps was 3, now is 2"),
-        ({"patience": 2}, "patience was None, now is 2"),
+        ({"stop": Patience(2)}, r"stop was None, now is \{'patience': \{'evaluations': 2\}\}"),
         ({"steps": 6, "halving": Halving(2)}, r"halving was None, now is \{'eta': 2.*\}"),
         (
             {"space": grid(learning_rate=[0.3])},
@@ -189,7 +190,11 @@ def test_a_folder_in_use_keeps_the_configuration_of_its_owner(data, small, tmp_p
         (grid(l2=[0]), {"train": 140, "validation": 20}, "cannot split arrays into 140"),
         (grid(l2=[0]), {"steps": 0}, "steps: expected a whole number from 1 up"),
         (grid(l2=[0]), {"replicates": 0}, "replicates: expected a whole number from 1 up"),
-        (grid(l2=[0]), {"patience": 0}, "patience: expected a whole number from 1 up"),
+        (
+            grid(l2=[0]),
+            {"stop": {"patience": 0}},
+            "patience: evaluations: expected a whole number from 1 up",
+        ),
         (grid(l2=[0]), {"evaluations": 0}, "evaluations: expected a whole number from 1 up"),
         (grid(l2=[0]), {"history": 0}, "history: expected a whole number from 1 up"),
         (grid(l2=[0]), {"keep": 0}, "keep: expected a whole number from 1 up, got 0"),

@@ -7,6 +7,7 @@ import pytest
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
 from jaxnet.sweeps.space.space import Grid, Listed, Random
+from jaxnet.sweeps.space.stopping import Patience
 
 ISSUE = """
 data = "fashion-mnist-mini"        # the embedded images; or "fashion-mnist", "cifar10"
@@ -142,7 +143,15 @@ def test_an_unknown_key_names_the_near_one_and_the_file(read, wrong, near):
             "replicates = 0\n[grid]\nl2 = [0]",
             "replicates: expected a whole number from 1 up",
         ),
-        ("patience = 0\n[grid]\nl2 = [0]", "patience: expected a whole number from 1 up, got 0"),
+        (
+            "stop = {patience = 0}\n[grid]\nl2 = [0]",
+            "patience: evaluations: expected a whole number",
+        ),
+        ("stop = {patence = 2}\n[grid]\nl2 = [0]", "unknown stopping rule 'patence': did you mean"),
+        ("stop = 3\n[grid]\nl2 = [0]", "stop: expected one rule, .* got 3. Known: patience"),
+        ("stop = {}\n[grid]\nl2 = [0]", "stop: expected one rule"),
+        ("stop = {patience = {}}\n[grid]\nl2 = [0]", "stop: patience needs evaluations"),
+        ("[stop.patience]\nsteps = 2\n[grid]\nl2 = [0]", "unknown key of stop.patience 'steps'"),
         ("history = 0.5\n[grid]\nl2 = [0]", "history: expected a whole number from 1 up, got 0.5"),
         ("evaluations = 0\n[grid]\nl2 = [0]", "evaluations: expected a whole number from 1 up"),
         ("halving = 1\n[grid]\nl2 = [0]", "halving: eta: expected a number above 1, got 1"),
@@ -170,7 +179,7 @@ def test_how_to_judge_and_to_end_runs(read):
         """
         replicates = 3
         halving = 4
-        patience = 5
+        stop = {patience = 5}
         evaluations = 6
         history = 7
         [grid]
@@ -178,7 +187,8 @@ def test_how_to_judge_and_to_end_runs(read):
         """
     )
     assert job.halving == Halving(4)
-    assert (job.replicates, job.patience, job.evaluations, job.history) == (3, 5, 6, 7)
+    assert (job.replicates, job.evaluations, job.history) == (3, 6, 7)
+    assert job.stop == Patience(5)
     assert [(c.numbers["l2"], c.seed) for c in job.configurations()] == [
         (l2, seed) for l2 in (0, 1) for seed in (0, 1, 2)
     ]
@@ -239,7 +249,7 @@ JOBS = [
     Job(grid(l2=[0, 1], hidden=[[8], [8, 4]])),
     Job(Listed([{"l2": 0.5, "hidden": [3]}]), "cifar10", 7, 4, 11, 12, {"optimizer": "adam"}),
     job_from_dict({"random": {"count": 2, "l2": {"uniform": [0, 1]}, "norm": "batch"}}),
-    Job(grid(l2=[0]), replicates=3, patience=4, evaluations=6, history=7),
+    Job(grid(l2=[0]), replicates=3, stop=Patience(4), evaluations=6, history=7),
     Job(grid(l2=[0]), halving=Halving(2, 5, 3)),
 ]
 

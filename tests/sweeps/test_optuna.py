@@ -181,7 +181,9 @@ def test_replicates_are_one_trial(data):
 
 def test_what_stopped_early_has_a_value(data):
     study = make_study()
-    optimize(study, SPACE, data, trials=3, batch=3, patience=1, **{**RUN, "evaluations": 12})
+    optimize(
+        study, SPACE, data, trials=3, batch=3, stop={"patience": 1}, **{**RUN, "evaluations": 12}
+    )
     assert any("stopped" in trial.user_attrs["status"] for trial in study.trials)
     assert set(states(study)) == {States.COMPLETE}
 

@@ -29,7 +29,7 @@ from jaxnet.sweeps.run.cluster import ray_from
 from jaxnet.sweeps.run.time_slice import Terms, run_slice
 from jaxnet.sweeps.train.prepared import gather, shapes_of
 from jaxnet.sweeps.train.task import Task
-from jaxnet.sweeps.train.timetable import Schedule
+from jaxnet.sweeps.train.timetable import Timetable
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program
 from jaxnet.verbs import run_job, sweep
@@ -392,10 +392,10 @@ def test_a_node_of_other_versions_is_refused(cluster, data, monkeypatch):
 # A slice, without Ray
 
 
-def task_of(data, members, schedule):
+def task_of(data, members, timetable):
     program = Program(members[0].structure, shapes_of(data), Layout(size=len(members)))
     return Task(
-        program=program, configurations=tuple(members), schedule=schedule, until=schedule.steps
+        program=program, configurations=tuple(members), timetable=timetable, until=timetable.steps
     )
 
 
@@ -410,7 +410,7 @@ def test_slices_of_one_call_make_the_run_of_one_slice(data, outcomes, short_call
     monkeypatch.setattr(slice_module, "_set_up", lambda terms: None)
     monkeypatch.setattr(slice_module, "_data", {})
     members = [configure(hidden=[5], batch_size=10, learning_rate=r) for r in (0.1, 1e9, 0.01)]
-    task = task_of(data, members, Schedule(40, (13, 40), 1))
+    task = task_of(data, members, Timetable(40, (13, 40), 1))
     whole = gather(data.split(40), members[0].structure, shapes_of(data))
     pixels = {"images": whole.images, "labels": whole.labels}
 
@@ -429,7 +429,7 @@ def test_slices_of_one_call_make_the_run_of_one_slice(data, outcomes, short_call
 def test_tensors_of_another_task_are_unusable(data, monkeypatch):
     monkeypatch.setattr(slice_module, "_set_up", lambda terms: None)
     member = configure(hidden=[5], batch_size=10)
-    task = task_of(data, [member], Schedule(4, (4,), 1))
+    task = task_of(data, [member], Timetable(4, (4,), 1))
     whole = gather(data.split(40), member.structure, shapes_of(data))
     pixels = {"images": whole.images, "labels": whole.labels}
     result, _ = run_slice(task, whole, pixels, terms_of(1.0), {"span": np.asarray([0, 4])})

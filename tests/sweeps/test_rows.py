@@ -169,7 +169,9 @@ def record_of(folder):
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"replicates": 2, "halving": 2}, {"patience": 1}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"replicates": 2, "halving": 2}, {"stop": {"patience": 1}}], ids=str
+)
 def test_a_finished_sweep_again_changes_no_record_of_it(data, out, trained, monkeypatch, options):
     options = {**RUN, "steps": 8, "hidden": [5], **options, "out": out}
     space = grid(learning_rate=[0.1, 1e9, 0.3])

@@ -1,17 +1,25 @@
-"""What ends a run before its last step: patience, a callback, divergence; the rest do not notice.
+"""What ends a run before its last step: a rule, a callback, divergence; the rest do not notice.
 
 With `small_programs` a stack is cut down as soon as half of its networks have ended: the results
 are those of the whole stack.
 """
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxnet.sweeps import Job, grid
+from jaxnet.arguments import checks
+from jaxnet.cli.parser import main
+from jaxnet.errors import ConfigurationError
+from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
 from jaxnet.sweeps.folder.checkpoint import Checkpoint
 from jaxnet.sweeps.folder.extension import AnotherRun
+from jaxnet.sweeps.folder.identity import identify
+from jaxnet.sweeps.folder.recorded import read_run
+from jaxnet.sweeps.space.stopping import STOPPING_RULES, Patience
 from jaxnet.sweeps.train.stack import Stack
 from jaxnet.verbs import run_job, sweep
 
@@ -62,7 +70,7 @@ def assert_begins_like(row, other, losses):
 
 @pytest.mark.parametrize("patience", [1, 4])
 def test_a_run_stops_when_its_accuracy_has_not_risen(data, whole, losses, said, patience):
-    stopped = rates(RATES, data, patience=patience, keep=None)
+    stopped = rates(RATES, data, stop=Patience(patience), keep=None)
     kinds = []
     for row, other in zip(stopped.rows, whole.rows, strict=True):
         series = other.outcome.history.val_accuracy
@@ -88,20 +96,20 @@ def test_a_run_stops_when_its_accuracy_has_not_risen(data, whole, losses, said, 
 
 def test_one_that_rises_to_the_end_is_not_stopped(data):
     """More patience than there are evaluations: as without."""
-    found = rates(RATES, data, patience=20)
+    found = rates(RATES, data, stop=Patience(20))
     assert [row.outcome.status for row in found.rows] == ["ok"] * 4
 
 
 def test_what_stopped_is_not_trained_again(data, tmp_path, trained, outcomes):
     out = tmp_path / "run"
-    first = rates(RATES, data, patience=4, out=out)
+    first = rates(RATES, data, stop={"patience": 4}, out=out)
     trained.clear()
-    again = rates(RATES, data, patience=4, out=out)
+    again = rates(RATES, data, stop={"patience": 4}, out=out)
     assert trained == []
     assert outcomes(again) == outcomes(first)
     assert all("stopped@" in line or "ok" in line for line in lines(out)[1:])
-    # Without patience it is another run, to the last step.
-    with pytest.raises(AnotherRun, match="patience was 4, now is None"):
+    # Without the rule it is another run, to the last step.
+    with pytest.raises(AnotherRun, match=r"stop was \{'patience': .* 4\}\}, now is None"):
         rates(RATES, data, out=out)
     rates(RATES, data, out=out, beside=True)
     assert sum(one.networks for one in trained) == 4
@@ -114,13 +122,165 @@ def lines(out):
 def test_the_lost_network_of_one_that_stopped_is_trained_again(data, tmp_path, trained):
     """To the same step, and it is still one that stopped."""
     out = tmp_path / "run"
-    first = rates([3e-1, 1e-6], data, patience=4, out=out)
+    first = rates([3e-1, 1e-6], data, stop={"patience": 4}, out=out)
     assert first.best.outcome.kind == "stopped"
     for file in (out / "networks").iterdir():
         file.unlink()
-    again = rates([3e-1, 1e-6], data, patience=4, out=out)
+    again = rates([3e-1, 1e-6], data, stop={"patience": 4}, out=out)
     assert [row.outcome.status for row in again.rows] == [row.outcome.status for row in first.rows]
     assert not list(out.glob("stack-*"))
+
+
+def test_evaluations_before_a_rung_of_a_halving_count(data, trained):
+    """The networks of a rung are a new stack, which knows the accuracies before."""
+    found, late = rates(RATES, data, stop=Patience(4), halving=Halving(1.2, first=9)), 0
+    for row in found.rows:
+        if row.outcome.kind == "stopped":
+            history = row.outcome.history
+            at = expected_stop(history.val_accuracy, 4)
+            best, last = history.evaluated[[at - 4, at]]
+            assert row.outcome.steps == last
+            late += any(best < one.begin < last for one in trained)
+    assert late
+
+
+def test_pasts_of_several_lengths_are_judged_each_by_its_own():
+    late = np.array([[np.nan, 0.1], [np.nan, 0.5], [0.3, 0.3], [0.2, 0.2]])
+    assert Patience(2).stops(late).tolist() == [False, True]
+    assert Patience(1).stops(late).tolist() == [True, True]
+
+
+# A rule of one's own
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Stop a network whose validation accuracy has reached a height.
+
+    All that a new rule takes: this class, and its row in the table.
+    """
+
+    accuracy: float
+    evaluations: int = 1
+
+    def __post_init__(self):
+        checks.number("threshold: accuracy", self.accuracy, 0, 1)
+        checks.whole("threshold: evaluations", self.evaluations, 1)
+
+    def stops(self, accuracies):
+        return (accuracies >= self.accuracy).sum(axis=0) >= self.evaluations
+
+
+@pytest.fixture
+def threshold(monkeypatch):
+    monkeypatch.setitem(STOPPING_RULES, "threshold", Threshold)
+
+
+HEIGHT = 0.7
+
+
+@pytest.fixture(scope="module")
+def expected(whole):
+    """The status of each network that stops once it was so high for two evaluations."""
+    found = []
+    for row in whole.rows:
+        high = np.flatnonzero(row.outcome.history.val_accuracy >= HEIGHT)
+        last = EVERY * (high[1] + 1) if len(high) > 1 else STEPS
+        found.append("ok" if last == STEPS else f"stopped@{last}")
+    assert len(set(found)) >= 3  # several steps, and some that never stop
+    return found
+
+
+def statuses(result):
+    return [row.outcome.status for row in result.rows]
+
+
+TABLE = {"threshold": {"accuracy": HEIGHT, "evaluations": 2}}
+
+
+@pytest.mark.usefixtures("threshold")
+def test_a_new_rule_stops_a_sweep_in_memory_and_one_in_a_folder(
+    data, tmp_path, expected, outcomes, trained
+):
+    found = rates(RATES, data, stop=Threshold(HEIGHT, 2))
+    assert statuses(found) == expected
+    out = tmp_path / "run"
+    assert outcomes(rates(RATES, data, stop=TABLE, out=out)) == outcomes(found)
+    assert json.loads((out / "config.json").read_text())["job"]["stop"] == TABLE
+    trained.clear()
+    assert outcomes(rates(RATES, data, stop=TABLE, out=out)) == outcomes(found)
+    assert not trained
+    with pytest.raises(AnotherRun, match=r"stop\.threshold\.accuracy was 0\.7, now is 0\.8"):
+        rates(RATES, data, stop=Threshold(0.8, 2), out=out)
+    # A number alone is the first field; this rule stops earlier.
+    assert statuses(rates(RATES, data, stop={"threshold": HEIGHT})) != expected
+
+
+@pytest.mark.usefixtures("threshold", "kept_each_call")
+@pytest.mark.parametrize("at", [9, 30])
+def test_a_killed_run_goes_on_to_stop_the_same_by_a_new_rule(data, tmp_path, outcomes, trained, at):
+    undisturbed, out = rates(RATES, data, stop=TABLE), tmp_path / "run"
+
+    def fail(evaluation):
+        if evaluation.step == at:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        rates(RATES, data, stop=TABLE, out=out, callback=fail)
+    trained.clear()
+    assert outcomes(rates(RATES, data, stop=TABLE, out=out)) == outcomes(undisturbed)
+    assert [one.start > 0 for one in trained] == [True]
+
+
+@pytest.mark.usefixtures("threshold")
+def test_a_new_rule_in_a_job_file_and_in_a_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = "steps = 6\nvalidation = 50\n{}\n[grid]\nlearning_rate = [0.1]\nhidden = [[]]"
+    Path("job.toml").write_text(text.format("stop = {threshold = 0}"))
+    Path("plain.toml").write_text(text.format(""))
+    assert read_job("job.toml").stop == Threshold(0)
+    short = ["--evaluations", "3", "--quiet"]
+    commands = {
+        "stopped@2": ["job.toml"],
+        "stopped@4": ["plain.toml", "--stop", "threshold={accuracy = 0, evaluations = 2}"],
+        "ok": ["job.toml", "--stop", "threshold=1"],  # instead of the file's
+    }
+    for i, (status, words) in enumerate(commands.items()):
+        assert main(["sweep", *words, *short, "--out", f"run-{i}"]) == 0
+        assert [row.outcome.status for row in read_run(Path(f"run-{i}")).rows] == [status]
+    assert main(["sweep", "--resume", "--out", "run-1", "--quiet"]) == 0  # as config.json has it
+    for wrong, error in {
+        "treshold=1": "unknown stopping rule 'treshold': did you mean 'threshold'?",
+        "threshold=2": "threshold: accuracy: expected a number from 0 to 1, got 2",
+        "threshold": "--stop expects NAME=VALUE, got 'threshold'",
+    }.items():
+        assert main(["sweep", "plain.toml", "--stop", wrong]) == 2
+        assert error in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sweep", "--stop", "help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "patience=EVALUATIONS"
+    assert lines[2:] == [
+        "threshold={accuracy=ACCURACY, evaluations=EVALUATIONS}",
+        "    Stop a network whose validation accuracy has reached a height.",
+    ]
+
+
+@pytest.mark.usefixtures("threshold")
+def test_every_field_of_a_rule_is_in_the_key_and_survives_json():
+    rules = [None, Patience(1), Patience(2), *(Threshold(a, n) for a in (0.5, 0.6) for n in (1, 2))]
+    jobs = [Job(grid(l2=[0]), stop=rule) for rule in rules]
+    assert len({identify(job)[0].key for job in jobs}) == len(jobs)
+    assert len({identify(job)[0].name for job in jobs}) == len(jobs)
+    for job in jobs:
+        read = job_from_dict(json.loads(json.dumps(job.to_dict())))
+        assert read == job
+        assert identify(read) == identify(job)
+
+
+def test_a_rule_that_the_table_lacks_is_refused():
+    with pytest.raises(ConfigurationError, match=r"stop: expected one rule, .* got Threshold"):
+        Job(grid(l2=[0]), stop=Threshold(0.5))
 
 
 # Callbacks
@@ -289,7 +449,7 @@ def test_a_shrunk_stack_is_gone_on_with(
         "arrays",
         STEPS,
         settings={"batch_size": 10, "hidden": [5]},
-        patience=6,
+        stop=Patience(6),
         evaluations=20,
     )
     undisturbed, out = run_job(job, data, keep=None), tmp_path / "run"

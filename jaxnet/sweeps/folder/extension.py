@@ -32,8 +32,8 @@ def check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> No
 def check_ends(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise AnotherRun where a job would end the networks of a folder earlier than before."""
     old, new = stored["job"], wanted["job"]
-    names = ["patience"]
-    if new.get("patience") is not None:
+    names = ["stop"]
+    if new.get("stop") is not None:
         names.append("evaluations")  # at which it stops
     before = old.get("steps", 0)
     if not isinstance(before, int) or new["steps"] < before:
@@ -90,7 +90,7 @@ def check_search(
 
 
 def _named(one: RowId, wanted: Sequence[Identity], results: Callable[[], Sequence[Result]]) -> str:
-    """Return the settings of a row that differ from those of the first that are wanted."""
+    """Return the settings of a row that differ from the first row that is wanted."""
     stored = next((result.settings for result in results() if result.key == one.key), {})
     stored, other = shown([stored, wanted[0].settings if wanted else {}])
     own = [f"{name} {stored[name]}" for name in stored if stored[name] != other.get(name)]

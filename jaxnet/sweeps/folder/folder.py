@@ -141,7 +141,7 @@ class RunFolder:
         """Write the tables, the summary and the arrays; `jaxnet.report.publish` draws them.
 
         `seconds` is the time of all calls, `plan` says what trained together, `work` how long it
-        took (see `Meter`). Where this call has not `trained`, the two are those of an earlier one.
+        took (see `Meter`). Where this call has not `trained`, both come from an earlier one.
         """
         best, earlier = result.best, {} if trained else read_summary(self.path)
         summary = {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxnet.schedules import SCHEDULES
 from jaxnet.sweeps.space.job import Job
+from jaxnet.sweeps.space.stopping import stopping_to_dict
 from jaxnet.training.settings import Configuration
 from jaxnet.values.identified import Identified, tell_apart
 
@@ -29,7 +30,7 @@ class Identity(NamedTuple):
     """Of one configuration: its settings as JSON has them, and digests of what decides its result.
 
     `configuration` is of the settings alone, `key` of settings and length; data, versions and split
-    are those of the run folder. `name`, by which its network is kept, leaves out the length where a
+    belong to the run folder. `name`, by which its network is kept, leaves out the length where a
     shorter run is the beginning of a longer one (`open_ended`).
     """
 
@@ -45,16 +46,16 @@ def identify(job: Job) -> list[Identity]:
 
     A halving changes none: it only ends runs early.
     """
-    rule = {"steps": job.steps, "patience": job.patience}
-    if job.patience is not None:
-        rule["evaluations"] = job.evaluations
+    length: dict[str, Any] = {"steps": job.steps}
+    if job.stop is not None:
+        length |= {"stop": stopping_to_dict(job.stop), "evaluations": job.evaluations}
     found = []
     for configuration in job.configurations():
         settings = settings_of(configuration)
         deciding = {name: _deciding(value) for name, value in settings.items()}
-        key = _digest({**deciding, **rule})
+        key = _digest({**deciding, **length})
         # Where no rate depends on how long a run is, a shorter run is the beginning of a longer.
-        open_ended = SCHEDULES[configuration.structure.schedule].open_ended and job.patience is None
+        open_ended = SCHEDULES[configuration.structure.schedule].open_ended and job.stop is None
         own = _digest(deciding)
         found.append(Identity(settings, own, key, own if open_ended else key, open_ended))
     return found

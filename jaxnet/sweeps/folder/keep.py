@@ -44,7 +44,8 @@ class Keeper:
     def add(
         self, rows: Sequence[Row], trained: Callable[[Row], tuple[Network, Member]]
     ) -> list[Path]:
-        """Keep those of these rows that are among the best now; return files not wanted any more.
+        """Keep the networks of these rows that are among the best now; return files not wanted any
+        more.
 
         To be called before the rows are committed, and the files removed after: whatever happens
         between, a committed row that should have its network has it.

@@ -102,7 +102,7 @@ class Stored:
 class Store:
     """The file `sweep.db` of a run folder; a context manager. One process at a time may write.
 
-    Others may read it meanwhile. The lock is that of a file beside it, which the system frees
+    Others may read it meanwhile. The lock is on a file beside it, which the system frees
     whenever and however the process ends.
     """
 

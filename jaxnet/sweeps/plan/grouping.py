@@ -105,7 +105,7 @@ def by_seed(
     """Return the ids that train together, and whether they share the minibatches of one seed.
 
     Sharing makes the first products of all networks one wide product, so every seed is a group;
-    but networks too few and small to fill the machine are better off with those of other seeds.
+    but networks too few and small to fill the machine are better off with networks of other seeds.
     """
     seeds: dict[int, list[int]] = {}
     for i in ids:

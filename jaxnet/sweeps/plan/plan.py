@@ -85,7 +85,7 @@ class Capacity:
     workers: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a sweep is going to do: data, no more. `str(plan)` is a table of it."""
 
@@ -288,7 +288,14 @@ def make_plan(
     groups.sort(key=lambda group: methods.index(method_of(group.program.structure)))
     division = "as asked for" if capacity.asked else why_divided()
     return Plan(
-        tuple(groups), steps, capacity.memory, halving, units, scored, division, capacity.workers
+        groups=tuple(groups),
+        steps=steps,
+        memory=capacity.memory,
+        halving=halving,
+        units=units,
+        scored=scored,
+        division=division,
+        workers=capacity.workers,
     )
 
 

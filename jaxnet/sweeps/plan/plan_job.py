@@ -46,7 +46,7 @@ def plan_job(
 ) -> Plan:
     """Return what `run_job` would do; ConfigurationError if one network needs more than memory.
 
-    `capacity` is that of other processes than this one; `in_blocks` see `make_plan`.
+    `capacity` is what other processes than this one have; `in_blocks` see `make_plan`.
     """
     check_budget(memory)
     (train, validation), configurations = job.sizes(data), job.configurations()

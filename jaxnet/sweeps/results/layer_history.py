@@ -11,15 +11,16 @@ from jaxnet.errors import DataError
 from jaxnet.host.tensors import read_fields, write_tensors
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LayerHistory:
     """Norms and activations at some steps of one run; L affine layers, H = L − 1 hidden ones.
 
     `weight`, `gradient` and `update` are √mean(x²) of each layer's weight matrix, of the gradient
     of one minibatch by it, and of the update that the optimizer makes of that. `dead` is the share
-    of units whose output is 0 for every row looked at (relu), `saturated` that of outputs within
-    2.5 % of the activation's range from one of its ends (tanh, sigmoid); NaN where the activation
-    has no such thing. `data_loss` is that of the minibatch without, `penalty` that of the weights.
+    of units whose output is 0 for every row looked at (relu), `saturated` the share of outputs
+    within 2.5 % of the activation's range from one of its ends (tanh, sigmoid); NaN where the
+    activation has no such thing. `data_loss` is the minibatch's loss without it, `penalty` the
+    penalty on the weights.
     """
 
     steps: Int64[np.ndarray, "looks"]

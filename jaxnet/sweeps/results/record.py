@@ -15,8 +15,8 @@ HISTORY_POINTS = 500  # most losses kept of a run, unless the job says otherwise
 class History:
     """How a run went: the loss at some steps, the accuracies at others; NaN once it ended.
 
-    `train_accuracy` is that of the minibatches since the evaluation before, `val_accuracy` that
-    of all validation examples. Takes 12 bytes a loss and 24 an evaluation.
+    `train_accuracy` is measured on the minibatches since the evaluation before, `val_accuracy` on
+    all validation examples. Takes 12 bytes a loss and 24 an evaluation.
     """
 
     steps: Int64[np.ndarray, "points"]

@@ -98,13 +98,13 @@ def replicates(rows: Sequence[Row]) -> list[Replicates]:
 def rank_replicates(groups: Sequence[Replicates], by: str = "mean") -> list[Replicates]:
     """Return the groups from best to worst by the mean or the median; a diverged seed counts 0.
 
-    A run that diverged leaves no network to use, so its accuracy is 0, not that of the survivors.
+    A run that diverged leaves no network to use, so its accuracy is 0, not the survivors' mean.
     This weighs reliability against accuracy without a threshold: one seed in five diverged costs a
     fifth of the mean, so such a setting ranks below any stable one of similar accuracy, yet above
     one that is stable because it learns nothing. The median asks what the typical seed gives, and
     forgives a minority. Settings of which every seed diverged come last, above them what was cut
     before its end. Ties go to the lower mean loss, then to the lower id: with one seed each the
-    order is that of `rows.rank`. Raises ConfigurationError for an unknown `by`.
+    order is as in `rows.rank`. Raises ConfigurationError for an unknown `by`.
     """
     if by not in STATISTICS:
         raise ConfigurationError(unknown("statistic", by, STATISTICS))
@@ -122,7 +122,7 @@ def rank_replicates(groups: Sequence[Replicates], by: str = "mean") -> list[Repl
 def difference_interval(
     a: Replicates, b: Replicates, *, validation: int | None = None
 ) -> Interval | None:
-    """Return a 95 % interval of the mean accuracy of `a` less that of `b`; None: not known.
+    """Return a 95 % interval of the mean accuracy of `a` minus `b`'s; None: not known.
 
     With at least two seeds in common with which neither diverged: of the mean of the differences by
     seed. Runs of one seed share their initial weights and minibatches (common random numbers), so
@@ -145,7 +145,7 @@ def difference_interval(
 def within_noise(
     best: Replicates, others: Sequence[Replicates], *, validation: int | None = None
 ) -> list[Replicates]:
-    """Return those of `others` over which the lead of `best` may be chance, in their order.
+    """Return the `others` over which the lead of `best` may be chance, in their order.
 
     Those whose `difference_interval` from `best` reaches down to 0, or is not known. A setting
     that diverged for a larger share of its seeds than `best` is set apart by that, whatever the
@@ -193,7 +193,7 @@ def noise_note(groups: Sequence[Replicates], *, validation: int | None = None) -
 def write_replicates_csv(groups: Sequence[Replicates], path: Path) -> None:
     """Write one line a setting in the order given; empty where a number is missing.
 
-    `seeds` counts all its rows, `best` is the highest accuracy; `ids` are those of `results.csv`,
+    `seeds` counts all its rows, `best` is the highest accuracy; `ids` are as in `results.csv`,
     with spaces between.
     """
     settings = list(dict.fromkeys(name for group in groups for name in group.settings))

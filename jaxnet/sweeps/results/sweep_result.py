@@ -22,12 +22,12 @@ def network_file(folder: Path, key: str) -> Path:
     return folder / NETWORKS / f"{key}.safetensors"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SweepResult:
-    """What a sweep found; `network` is that of `best`.
+    """What a sweep found; `network` is the one of `best`.
 
-    It and `test_accuracy` are None if all configurations diverged. `test_accuracy` is that of the
-    network on the test images, which nothing else has seen. `seconds` is the time this call took;
+    It and `test_accuracy` are None if all configurations diverged. `test_accuracy` is the
+    network's on the test images, which nothing else has seen. `seconds` is the time this call took;
     `folder` the run folder, if there is one. Seeds are replicates: settings are ranked by the mean
     of the validation accuracy over them, or by the median (`select`).
     """
@@ -121,7 +121,7 @@ def middle_row(setting: Replicates | None) -> Row | None:
 
 
 def wanted(rows: Sequence[Row], keep: int | None, select: str) -> list[Row]:
-    """Return the rows whose networks to keep: those of the best `keep` settings, None: of all."""
+    """Return the rows whose networks to keep: the best `keep` settings, None: of all."""
     finite = [row for row in rows if row.ok]
     if keep is None:
         return finite

@@ -18,10 +18,10 @@ from jaxnet.errors import ConfigurationError
 class Ray:
     """A Ray cluster to train on, and what each task takes of it.
 
-    `address` as `ray.init` takes it; None: that of RAY_ADDRESS, or of a cluster which runs on this
-    machine, or one is started on it for the time of the sweep. `cpus` and `gpus` are of each task
-    (`gpus` None: one where the cluster has any). The memory of a task, which Ray counts too, is
-    `memory` of `sweep`, or half of the share of its node.
+    `address` as `ray.init` takes it; None: the cluster of RAY_ADDRESS, or a cluster which runs on
+    this machine, or one is started on it for the time of the sweep. `cpus` and `gpus` are of each
+    task (`gpus` None: one where the cluster has any). The memory of a task, which Ray counts too,
+    is `memory` of `sweep`, or half of the share of its node.
     """
 
     address: str | None = None

@@ -74,7 +74,7 @@ class Local:
         self.devices_here = capacity.devices
 
     def capacity(self) -> Capacity:
-        """Return that of this process."""
+        """Return what this process has room for."""
         return self._capacity
 
     def run(self, queue: Queue, desk: Desk) -> Iterator[Finished]:

@@ -41,7 +41,7 @@ class Meter:
         self._seconds.append(seconds)
 
     def summary(self) -> dict[str, Any]:
-        """Return seconds, those of first calls, and GFLOP/s: median over calls, weighted by work.
+        """Return seconds, seconds of first calls, and GFLOP/s: median over calls, weighted by work.
 
         `gflops` counts the products alone, evaluations take time and count nothing;
         `ceiling_gflops` is what one large float32 product reaches now. Both are None for a run

@@ -16,6 +16,7 @@ from jaxnet.sweeps.run.cluster import Ray, check_alone, ray_from
 from jaxnet.sweeps.space.halving import Halving
 from jaxnet.sweeps.space.job import Job
 from jaxnet.sweeps.space.space import Listed, Space
+from jaxnet.sweeps.space.stopping import StoppingRule, stopping_from
 from jaxnet.sweeps.train.timetable import Callback
 
 
@@ -68,11 +69,16 @@ class Asked(NamedTuple):
         job = dict(self.job)
         if isinstance(eta := job.get("halving"), float | int):
             job["halving"] = Halving(eta)
+        job["stop"] = stopping_from(job.get("stop"))
         return Job(space, data.name, settings=self.settings, **job)
 
 
 _NO_OPTIONS = ("space", "data", "settings", "ids", "identities")
-_ALSO = {"halving": Halving | float | int | None}  # a number is the eta of a halving
+# What a job takes beside the types of its fields: the eta of a halving, {name: fields} of a rule.
+_ALSO = {
+    "halving": Halving | float | int | None,
+    "stop": StoppingRule | Mapping[str, Any] | None,
+}
 R = TypeVar("R")
 
 

@@ -143,7 +143,7 @@ class OnRay:
         return min(shares)
 
     def capacity(self) -> Capacity:
-        """Return that of a task, and how many run at once."""
+        """Return what a task has room for, and how many tasks run at once."""
         devices = self._gpus or self._cluster.cpus
         return Capacity(self._memory, devices, bool(self._gpus), max(1, self._slots()))
 

@@ -36,7 +36,7 @@ from jaxnet.sweeps.space.job import Job
 from jaxnet.sweeps.train.prepared import DataCache, shapes_of
 from jaxnet.sweeps.train.stack import Stack
 from jaxnet.sweeps.train.task import Task
-from jaxnet.sweeps.train.timetable import Callback, Schedule
+from jaxnet.sweeps.train.timetable import Callback, Timetable
 from jaxnet.sweeps.train.watch import Watcher
 from jaxnet.training.network import Network
 from jaxnet.training.numerics import pinned_flags
@@ -47,7 +47,7 @@ from jaxnet.training.step import Member
 def kept_network(folder: Path | str, id: int) -> Network:
     """Return the network of one configuration of a run folder; RunFolderError if it was not kept.
 
-    `id` is that of `results.csv`.
+    `id` is the one in `results.csv`.
     """
     read_config(folder)  # says so where it is no run folder
     ids = read_store(Path(folder) / DATABASE).ids
@@ -128,7 +128,7 @@ class Run:
         self.units = job.units()
         self.unit_of = {i: unit for unit in self.units for i in unit}
         self.brackets = self._brackets()
-        self.schedule = self._schedule()
+        self.timetable = self._timetable()
         self.found: dict[str, Result] = {}
         self.rungs: dict[tuple[str, int], float] = {}
         if self.store is not None:
@@ -149,12 +149,12 @@ class Run:
             return [Bracket((self.job.steps,), tuple(range(len(self.configurations))))]
         return self.job.halving.deal(len(self.units), self.job.steps, self.job.seed)
 
-    def _schedule(self) -> Schedule:
+    def _timetable(self) -> Timetable:
         steps = self.job.steps
         rungs = {rung for bracket in self.brackets for rung in bracket.rungs}
         evaluations = sorted({*evaluation_steps(steps, self.job.evaluations), *rungs})
         stride = math.ceil(steps / self.job.history)
-        return Schedule(steps, tuple(evaluations), stride, self.job.patience)
+        return Timetable(steps, tuple(evaluations), stride, self.job.stop)
 
     def work_of(self, ids: Iterable[int] | None = None) -> float:
         """Return the floating-point operations of what is still to train of these, or of all."""
@@ -349,7 +349,7 @@ class Run:
         return Task(
             program=program,
             configurations=tuple(assignment.members),
-            schedule=self.schedule,
+            timetable=self.timetable,
             until=assignment.until,
             saved=tuple(saved),
         )
@@ -372,7 +372,7 @@ class Run:
         task = Task(
             program=program.with_layout(devices=devices),
             configurations=tuple(members),
-            schedule=self.schedule,
+            timetable=self.timetable,
             until=stored.end,
         )
         return task.start(lambda n: self.prepared.on(program.structure, n), tensors)

@@ -35,8 +35,8 @@ class Sampler(Protocol):
 class RandomSearch:
     """Independent draws from a space, whose `count` is not used; told rows change nothing.
 
-    The same seed asks for the same configurations in any number of batches, those of
-    `random_draws(...)` in a sweep of that seed.
+    The same seed asks for the same configurations in any number of batches, as
+    `random_draws(...)` does in a sweep of that seed.
 
     >>> from jaxnet.sweeps import log_uniform, random_draws
     >>> space = random_draws(3, learning_rate=log_uniform(1e-4, 1e-1))

@@ -16,6 +16,7 @@ from jaxnet.host.texts import parse_json, parse_toml, read_text
 from jaxnet.sweeps.results.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.space.halving import Halving, halving_from
 from jaxnet.sweeps.space.space import SPACES, Space, space_from_dict
+from jaxnet.sweeps.space.stopping import StoppingRule, stopping_from, stopping_to_dict
 from jaxnet.training.settings import Configuration, configured
 from jaxnet.values.identified import Identities
 
@@ -30,13 +31,13 @@ class Job:
     seeds the draws of a random space. `validation` is the number of training images that judge the
     configurations (default: 1000, or a quarter of the training set if that is less), `train` the
     number trained on (default: all others), and `split` how they are drawn: "stratified", within
-    each class and from `split_seed`, or "tail", the last rows (see `DataSet.split`; default: that
-    of the data set). `data` names a data set of `jaxnet.data`.
+    each class and from `split_seed`, or "tail", the last rows (see `DataSet.split`; default: as
+    is usual for the data set). `data` names a data set of `jaxnet.data`.
 
     `replicates` trains every configuration with so many seeds: seed, seed + 1, ... `halving` (see
-    `Halving`, or its eta) cuts on the way. `patience` stops a run whose validation accuracy has
-    not risen for so many evaluations, of which there are `evaluations`, evenly over the steps.
-    `history` is the most losses kept of a run.
+    `Halving`, or its eta) cuts on the way. `stop` is a rule that stops a run by its validation
+    accuracies, such as `Patience(4)` or {"patience": 4}. They are measured at so many
+    `evaluations`, evenly over the steps. `history` is the most losses kept of a run.
 
     `ids` has the id of each configuration in the order of the space, where they are not 0, 1, ...:
     in a run folder that grew, configurations keep the ids that they had.
@@ -51,7 +52,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
     replicates: int = 1
     halving: Halving | None = None
-    patience: int | None = None
+    stop: StoppingRule | None = None
     evaluations: int = EVALUATIONS
     history: int = HISTORY_POINTS
     split: str | None = None
@@ -63,10 +64,12 @@ class Job:
     def __post_init__(self) -> None:
         for name, lowest in WHOLE.items():
             value = getattr(self, name)
-            if value is None and name in ("validation", "train", "patience"):
+            if value is None and name in ("validation", "train"):
                 continue
             most = MOST[name] - 1 if name in MOST else LARGEST
             object.__setattr__(self, name, whole(name, value, lowest, most))
+        # A rule that STOPPING_RULES does not name could not be filed nor read again.
+        object.__setattr__(self, "stop", stopping_from(self.stop))
         check_fields(self)
         if self.split is not None:
             check_split(self.split, self.split_seed)
@@ -172,7 +175,7 @@ class Job:
             "settings": dict(self.settings) or None,
             "replicates": self.replicates if self.replicates > 1 else None,
             "halving": None if self.halving is None else self.halving.to_dict(),
-            "patience": self.patience,
+            "stop": None if self.stop is None else stopping_to_dict(self.stop),
             "evaluations": self.evaluations if self.evaluations != EVALUATIONS else None,
             "history": self.history if self.history != HISTORY_POINTS else None,
         }
@@ -182,12 +185,12 @@ class Job:
 
 WHOLE = {
     **{"steps": 1, "seed": 0, "validation": 1, "train": 1, "split_seed": 0},
-    **{"replicates": 1, "patience": 1, "evaluations": 1, "history": 1},
+    **{"replicates": 1, "evaluations": 1, "history": 1},
 }
 # Steps and rows are counted in int32; of evaluations and of the history arrays are made at once.
 MOST = {name: 2**31 for name in WHOLE if name != "seed"} | {"evaluations": 10**6, "history": 10**6}
 MOST_CONFIGURATIONS = 10**7
-_SCALARS = ("data", *WHOLE, "split", "halving")
+_SCALARS = ("data", *WHOLE, "split", "halving", "stop")
 
 
 @checked
@@ -210,6 +213,7 @@ def job_from_dict(spec: Mapping[str, Any]) -> Job:
         )
     scalars = {name: spec[name] for name in _SCALARS if name in spec}
     scalars["halving"] = halving_from(spec.get("halving"))
+    scalars["stop"] = stopping_from(spec.get("stop"))
     return Job(space_from_dict(spec), settings=dict(settings), **scalars)
 
 

@@ -14,11 +14,11 @@ from jaxnet.training.settings import Shapes, Structure
 from jaxnet.training.step import DeviceData
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreparedData:
     """Training rows, then validation rows, on the device, and the preprocessing they go through.
 
-    `shapes.input` is that of one preprocessed image: (features,), or as the image where the
+    `shapes.input` is the shape of one preprocessed image: (features,), or as the image where the
     structure takes images. Each of the first so many `devices` of the process has all of it.
     """
 
@@ -40,7 +40,7 @@ def method_of(structure: Structure) -> tuple[object, ...]:
     return *settings, structure.precision, structure.row.takes_images
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class HostData:
     """What `PreparedData` is made of, in arrays of the host: the same for every device of a sweep.
 
@@ -67,7 +67,13 @@ class HostData:
                 None if self.mean is None else jnp.asarray(self.mean),
                 None if self.scale is None else jnp.asarray(self.scale),
             )
-        return PreparedData(device, self.train, self.validation, self.shapes, self.preprocessing)
+        return PreparedData(
+            device=device,
+            train=self.train,
+            validation=self.validation,
+            shapes=self.shapes,
+            preprocessing=self.preprocessing,
+        )
 
 
 def shapes_of(data: DataSet) -> Shapes:
@@ -96,15 +102,15 @@ def gather(splits: Splits, structure: Structure, shapes: Shapes) -> HostData:
         images = preprocessing.apply(images)
     pixels = structure.row.takes_images and structure.preprocessing != "pca"
     return HostData(
-        images,
-        labels,
-        mean,
-        scale,
-        structure.precision,
-        len(splits.train),
-        len(splits.validation),
-        shapes if pixels else shapes._replace(input=(images.shape[1],)),
-        preprocessing,
+        images=images,
+        labels=labels,
+        mean=mean,
+        scale=scale,
+        precision=structure.precision,
+        train=len(splits.train),
+        validation=len(splits.validation),
+        shapes=shapes if pixels else shapes._replace(input=(images.shape[1],)),
+        preprocessing=preprocessing,
     )
 
 

@@ -21,7 +21,7 @@ from jaxnet.sweeps.machine.rates import fitting_size
 from jaxnet.sweeps.results.record import NO_HISTORY, History, Outcome, Record
 from jaxnet.sweeps.train.pace import Pace
 from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.timetable import Evaluation, Schedule
+from jaxnet.sweeps.train.timetable import Evaluation, Timetable
 from jaxnet.sweeps.train.trees import like_tree, named_leaves
 from jaxnet.training.blocks import blocks_of
 from jaxnet.training.layout import config_axes, crop, put_on, take_member, to_stack
@@ -53,7 +53,7 @@ class Saved:
     history: History
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stack:
     """K networks in training. `columns` names the one in each slot; −1 is a copy that fills up.
 
@@ -65,7 +65,7 @@ class Stack:
     program: Program
     configurations: Sequence[Configuration]
     data: PreparedData
-    schedule: Schedule
+    timetable: Timetable
     record: Record
     pasts: list[History]
     columns: np.ndarray
@@ -80,7 +80,7 @@ class Stack:
         program: Program,
         configurations: Sequence[Configuration],
         data: PreparedData,
-        schedule: Schedule,
+        timetable: Timetable,
         *,
         until: int,
         saved: Sequence[Saved] = (),
@@ -92,8 +92,8 @@ class Stack:
             program=program.of(data.shapes),
             configurations=configurations,
             data=data,
-            schedule=schedule,
-            record=Record(count, begin, until, schedule.evaluations, schedule.stride),
+            timetable=timetable,
+            record=Record(count, begin, until, timetable.evaluations, timetable.stride),
             pasts=[one.history for one in saved] or [NO_HISTORY] * count,
             columns=np.where(slots < count, slots, -1),
             ended=_ended(count),
@@ -112,15 +112,15 @@ class Stack:
         program: Program,
         configurations: Sequence[Configuration],
         data: PreparedData,
-        schedule: Schedule,
+        timetable: Timetable,
         *,
         tensors: Mapping[str, np.ndarray],
     ) -> "Stack":
         """Return the stack whose `tensors` these are; KeyError or ValueError if they are not."""
         count, (begin, until) = len(configurations), tensors["span"].tolist()
-        if not 0 <= begin <= until <= schedule.evaluations[-1]:  # arrays are made of this length
+        if not 0 <= begin <= until <= timetable.evaluations[-1]:  # arrays are made of this length
             raise ValueError(f"a span of steps {begin} to {until}")
-        record = Record(count, begin, until, schedule.evaluations, schedule.stride)
+        record = Record(count, begin, until, timetable.evaluations, timetable.stride)
         record.arrays = like_tree(record.arrays, tensors, "record")
         pasts = [
             History.from_arrays({n: tensors[f"past/{k}/{n}"] for n in NO_HISTORY.arrays()})
@@ -131,7 +131,7 @@ class Stack:
             program=program.of(data.shapes),
             configurations=configurations,
             data=data,
-            schedule=schedule,
+            timetable=timetable,
             record=record,
             pasts=pasts or [NO_HISTORY] * count,
             columns=tensors["columns"].copy(),
@@ -271,7 +271,7 @@ class Stack:
         return self._compact()
 
     def _looks(self) -> list[int]:
-        early = self.schedule.steps // EARLY_LOOK
+        early = self.timetable.steps // EARLY_LOOK
         looks = {*self.record.evaluations, self.record.end}
         if self.record.begin < early < self.record.end:
             looks.add(early)
@@ -285,7 +285,7 @@ class Stack:
             self._hyperparameters,
             self._seed,
             self.data.device,
-            Counts.of(self.data.train, steps, self.schedule.steps),
+            Counts.of(self.data.train, steps, self.timetable.steps),
         )
         metrics = jax.device_get(metrics)
         pace.took(steps, time.perf_counter() - start)
@@ -315,22 +315,17 @@ class Stack:
         ids: Sequence[int],
     ) -> None:
         """Freeze what early stopping or the callback ends here."""
-        patience = self.schedule.patience
-        running, stopped, cut = self.running, [], []
-        accuracies = self.record.val_accuracies(step)
-        if patience is not None:
-            for k in running:
-                series = np.concatenate([self.pasts[k].val_accuracy, accuracies[:, k]])
-                if len(series) > patience + int(np.argmax(series)):
-                    stopped.append(k)
+        rule, running, stopped, cut = self.timetable.stop, self.running, [], []
+        if rule is not None and len(running):
+            stopped = running[rule.stops(self._accuracies(step, running))].tolist()
         if on_evaluation is not None and len(running):
             told = Evaluation(
                 [int(ids[k]) for k in running],
                 [self.configurations[k].to_dict() for k in running],
                 step,
-                self.schedule.steps,
+                self.timetable.steps,
                 [losses[k] for k in running],
-                accuracies[-1, running].tolist(),
+                self.record.val_accuracies(step)[-1, running].tolist(),
             )
             asked = set(on_evaluation(told) or ())
             cut = [k for k in running if ids[k] in asked and k not in stopped]
@@ -341,6 +336,18 @@ class Stack:
             members = self.state.members
             frozen = members._replace(stopped=members.stopped | jnp.asarray(over))
             self.state = self._placed((self.state.step, frozen))
+
+    def _accuracies(self, step: int, columns: np.ndarray) -> np.ndarray:
+        """Return the validation accuracies [evaluations, columns] up to a step, the past included.
+
+        Pasts may differ in length where they were evaluated at other steps: NaN goes before.
+        """
+        pasts = [self.pasts[k].val_accuracy for k in columns]
+        longest = max(map(len, pasts), default=0)
+        before = np.full((longest, len(columns)), np.nan)
+        for column, past in zip(before.T, pasts, strict=True):
+            column[longest - len(past) :] = past
+        return np.concatenate([before, self.record.val_accuracies(step)[:, columns]])
 
     def _compact(self) -> bool:
         """Leave out what has ended, if the rest fits into half the slots and that is worth it.
@@ -394,7 +401,7 @@ class Stack:
                 status = "ok"
                 if stopped >= 0:
                     status = f"{'cut' if self.ended['cut'][k] else 'stopped'}@{last}"
-                elif end < self.schedule.steps:
+                elif end < self.timetable.steps:
                     status = f"cut@{last}"
                 outcome = Outcome(last, loss, train_accuracy, float(evaluated[-1]), status, history)
             found.append(outcome)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnet.sweeps.train.prepared import PreparedData
 from jaxnet.sweeps.train.stack import Saved, Stack
-from jaxnet.sweeps.train.timetable import Schedule
+from jaxnet.sweeps.train.timetable import Timetable
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration
 
@@ -18,7 +18,7 @@ class Task:
 
     program: Program
     configurations: tuple[Configuration, ...]
-    schedule: Schedule
+    timetable: Timetable
     until: int
     saved: tuple[Saved, ...] = ()
 
@@ -28,7 +28,7 @@ class Task:
         return cls(
             program=stack.program,
             configurations=tuple(stack.configurations),
-            schedule=stack.schedule,
+            timetable=stack.timetable,
             until=stack.record.end,
         )
 
@@ -47,7 +47,7 @@ class Task:
                 self.program,
                 self.configurations,
                 data(devices),
-                self.schedule,
+                self.timetable,
                 until=self.until,
                 saved=self.saved,
             )
@@ -57,6 +57,6 @@ class Task:
             self.program.with_layout(devices=devices),
             self.configurations,
             data(devices),
-            self.schedule,
+            self.timetable,
             tensors=tensors,
         )

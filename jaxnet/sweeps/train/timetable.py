@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnet.sweeps.space.stopping import StoppingRule
+
 
 @dataclass(frozen=True)
-class Schedule:
+class Timetable:
     """When to look at runs: `steps` in all, evaluations after these, a loss every `stride`.
 
-    `patience`: stop a run whose validation accuracy has not risen for so many evaluations.
+    The rule `stop`, if any, is asked at each evaluation.
     """
 
     steps: int
     evaluations: tuple[int, ...]
     stride: int
-    patience: int | None = None
+    stop: StoppingRule | None = None
 
 
 @dataclass(frozen=True)

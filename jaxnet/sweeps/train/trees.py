@@ -16,7 +16,7 @@ def named_leaves(prefix: str, tree: object) -> dict[str, np.ndarray]:
 
 
 def like_tree(tree: Any, tensors: Mapping[str, np.ndarray], prefix: str) -> Any:
-    """Return the tree of the stored arrays; ValueError unless shapes and dtypes are those of it."""
+    """Return the tree of the stored arrays; ValueError for other shapes and dtypes."""
 
     def find(path, leaf):
         name = prefix + jax.tree_util.keystr(path)
