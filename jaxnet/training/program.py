@@ -127,6 +127,7 @@ class Program:
 def _make_init(
     net: Net, optimizer: str | Identified, shapes: Shapes, layout: Layout, form: Form
 ) -> Callable[..., TrainState]:
+    # One seed for all is mapped over by no axis: every network then starts from the same draw.
     axes = (0, None if layout.shared else 0)
 
     def init_member(hyperparameters: Hyperparameters, seed: Array) -> Member:
@@ -137,6 +138,7 @@ def _make_init(
         return TrainState(jnp.int32(0), to_stack(members))
 
     def init(hyperparameters: Hyperparameters, seed: Array) -> TrainState:
+        # Where the axis of each leaf is depends on the tree that the update rule keeps.
         made = _axes(jax.eval_shape(init_stack, hyperparameters, seed))
         return over_devices(init_stack, layout.devices, axes, made)(hyperparameters, seed)
 
@@ -167,17 +169,23 @@ def _make_advance(
     learns = block_of(structure) if layout.blocks else structure
 
     def advance_stack(state, hyperparameters, seed, data, counts):
+        # Lengths are arrays, so that another number of examples or steps compiles nothing.
         per_epoch = jnp.maximum(counts.examples // structure.batch_size, 1)
         networks = hyperparameters.networks
+        # Cut once a call and joined at its end: within the loop the blocks are the networks.
         blocks, members, hyperparameters = _cut(
             structure, layout.blocks, state.members, hyperparameters
         )
 
         def member_step(member, hyperparameters, batch, clock):
             total = None if blocks is None else blocks.total
+            # Every network computes its update; `guarded` decides whether it takes it. A branch
+            # would run both sides under vmap.
             found = update(learns, shapes, member, hyperparameters, batch, clock, total=total)
             return guarded(member, found, clock.step), found.metrics
 
+        # With one seed all networks see one minibatch: it is no part of the mapped axis, and their
+        # first products are one wide product.
         own = None if shared else 0
         axes = config_axes(members)
         step_stack = over_networks(
@@ -198,13 +206,17 @@ def _make_advance(
             batch = Batch(data.gather(rows, dtype), data.labels[rows], keys)
             clock = Clock(step, counts.total_steps, per_epoch)
             members, measured = step_stack(members, hyperparameters, batch, clock)
-            if blocks is not None:
+            if blocks is not None:  # all blocks of a network have its loss: one speaks for them
                 measured = jax.tree.map(blocks.of_networks, measured)
+            # Written in place into a buffer of fixed length: what a loop returns by step would be
+            # of a length that the compiler must know.
             metrics = jax.tree.map(lambda all, one: all.at[i].set(one), metrics, measured)
             if structure.backward == "manual":  # gradients of autodiff lie in another order
                 members = in_memory_order(members)
             return TrainState(step + 1, members), metrics
 
+        # A loop with a traced end runs any number of steps in one program; nothing is
+        # differentiated through it, so that it need not be a scan.
         empty = jnp.zeros((MOST_STEPS, networks), dtype)
         begin = (TrainState(state.step, members), Metrics(empty, empty))
         state, metrics = lax.fori_loop(jnp.int32(0), counts.steps, body, begin)
@@ -217,6 +229,7 @@ def _make_advance(
         run = over_devices(advance_stack, layout.devices, in_axes, (_axes(state), 1))
         return run(state, hyperparameters, seed, data, counts)
 
+    # The state is consumed: weights and moments are updated where they lie, without a second copy.
     return jax.jit(in_form(form)(advance), donate_argnums=0)
 
 
@@ -249,6 +262,8 @@ def _make_evaluate(
         def body(i, carry):
             correct, finite = carry
             rows = start + i * at_once + jnp.arange(at_once, dtype=jnp.int32)
+            # The last round is as wide as the others: rows beyond the end repeat the last one, and
+            # do not count.
             inside = rows < stop
             rows = jnp.minimum(rows, stop - 1)
             scores = score_stack(members, hyperparameters, data.gather(rows, parameter_dtype(net)))

@@ -100,6 +100,7 @@ def draw(
     structure: Structure, seed: UInt32[Array, ""], step: Int32[Array, ""], examples: Array
 ) -> tuple[Int32[Array, "batch"], PRNGKeyArray]:
     """Return the rows of the minibatch of a step, and the key of its masks."""
+    # Drawn from (seed, step) and nothing else: no state of a generator to store or to lose.
     key, size = random_key(seed, BATCHES), structure.batch_size
     if structure.sampling == "shuffled":
         rows = shuffled_rows(key, step, examples, batch_size=size)
@@ -169,6 +170,8 @@ def guarded(member: Member, update: Update, step: Int32[Array, ""]) -> Member:
 
     A network that diverges is frozen with the step noted; others side by side do not notice.
     """
+    # The loss is of the weights before the update. Where it is not finite they stay as they are: the
+    # network is left with the last good ones.
     running, finite = (member.diverged_at < 0) & ~member.stopped, jnp.isfinite(update.metrics.loss)
     goes_on = running & finite
     after = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), update.member, member)

@@ -246,12 +246,16 @@ def make_plan(
     """
     ids = range(len(configurations)) if ids is None else ids
     begins = [0] * len(configurations) if begins is None else begins
+    # A family may share a program once its widths are made equal. Networks that go on from another
+    # step are another family: a program's steps are the same for all its networks.
     families: dict[tuple[Structure, int], dict[Structure, list[int]]] = {}
     for i in ids:
         own = configurations[i]
         families.setdefault((family_of(own), begins[i]), {}).setdefault(own.structure, []).append(i)
     parts: list[tuple[Program, list[int]]] = []
     for members in families.values():
+        # Blocks are one long row of one seed's networks: not where devices divide a row, where
+        # seeds share a program, or where a halving takes networks out of it again and again.
         together = sorted(i for some in members.values() for i in some)
         least = min(step_flops(structure, shapes) for structure in members)
         alone = devices_for(len(together), least, capacity.devices, capacity.asked) == 1
@@ -314,11 +318,13 @@ def _group(
     if structure.model is not None or len(ids) * each > capacity.memory:
         # The estimate is from above: ask the compiler before cutting.
         fixed, each = compiled_bytes(program)
+    # Memory first, then devices (as many networks each), then what the caches hold.
     most = max(1, int((capacity.memory - fixed) / each))
     flops = program_flops(program) / len(ids)
     devices = min(most, devices_for(len(ids), flops, capacity.devices, capacity.asked))
     most = int(min(most, most_at_once(structure, shapes.classes, devices)))
     count = max(math.ceil(len(ids) / (most - most % devices)), min(least, len(ids)))
+    # Chunks of one size, the last one filled up: all of them run one compilation.
     size = fill(math.ceil(len(ids) / count), devices)
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
     blocks = program.layout.blocks

@@ -232,6 +232,7 @@ class Stack:
         """
         pace, done = Pace(SECONDS_PER_CALL), self.step
         for look in self._looks():
+            # Calls end where somebody looks: at evaluations, at the end, and once early.
             while done < look:
                 steps, networks = min(pace.steps, look - done), len(self.columns)
                 # JAX's settings are of this block alone: what runs between two of them has its own.
@@ -239,11 +240,12 @@ class Stack:
                     losses = self._advance(done, steps, pace)
                     done += steps
                     if done == look and self._look(look, losses, on_evaluation, ids):
-                        pace.begin()
+                        pace.begin()  # the smaller program has yet to compile
                 yield Advance(steps, networks)
             if not len(self.running):
                 break  # nothing is left to train
         with numerics(self.program.structure.precision):
+            # The end of the record, which an interrupted stack comes to when it is gone on with.
             self._note_diverged()
             there = [int(k) for k in self.columns if k >= 0 and self.ended["diverged_at"][k] < 0]
             if there:
@@ -264,6 +266,7 @@ class Stack:
             begin, count = self.data.train, self.data.validation
             correct, _ = self._evaluate(begin, begin + count)
             self.record.evaluate(step, columns, correct[slots] / count)
+        # Divergence is noted before anybody is asked: a rule or a callback hears of what trains.
         self._note_diverged()
         if evaluated:
             last = dict(zip(columns.tolist(), losses.tolist(), strict=True))
@@ -287,6 +290,7 @@ class Stack:
             self.data.device,
             Counts.of(self.data.train, steps, self.timetable.steps),
         )
+        # The call has returned, and the program may not have: waiting is a part of its time.
         metrics = jax.device_get(metrics)
         pace.took(steps, time.perf_counter() - start)
         slots = np.flatnonzero(self.columns >= 0)
@@ -329,9 +333,11 @@ class Stack:
             )
             asked = set(on_evaluation(told) or ())
             cut = [k for k in running if ids[k] in asked and k not in stopped]
+        # At the last step there is nothing to save by stopping: such a network is complete.
         if step < self.record.end and (stopped or cut):
             self.ended["stopped_at"][[*stopped, *cut]] = step
             self.ended["cut"][cut] = True
+            # Copies that fill up slots are frozen with the network that they copy.
             over = np.isin(self._filled(), [*stopped, *cut])
             members = self.state.members
             frozen = members._replace(stopped=members.stopped | jnp.asarray(over))
@@ -359,12 +365,15 @@ class Stack:
         smaller = fill(smaller, self.data.devices)
         if smaller >= size or not len(left):
             return False
+        # What diverged has no weights to keep. What was stopped has: they are taken out, and its
+        # training accuracy is measured while it still has a slot.
         leaving = [int(k) for k in self.columns if k >= 0 and self.ended["stopped_at"][k] >= 0]
         if leaving:
             self._measure_train(leaving)
             members = jax.device_get(self.state.members)
             for k in leaving:
                 self.departed[k] = take_member(members, self._slot(k))
+        # The order of the rest stays: which sums lie side by side is the same in every run.
         slots = [self._slot(int(k)) for k in left]
         filled = jnp.asarray([*slots, *[slots[-1]] * (smaller - len(slots))])
         axes = config_axes(self.state.members)
