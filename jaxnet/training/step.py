@@ -170,8 +170,8 @@ def guarded(member: Member, update: Update, step: Int32[Array, ""]) -> Member:
 
     A network that diverges is frozen with the step noted; others side by side do not notice.
     """
-    # The loss is of the weights before the update. Where it is not finite they stay as they are: the
-    # network is left with the last good ones.
+    # The loss is of the weights before the update. Where it is not finite they stay as they are:
+    # the network is left with the last good ones.
     running, finite = (member.diverged_at < 0) & ~member.stopped, jnp.isfinite(update.metrics.loss)
     goes_on = running & finite
     after = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), update.member, member)
