@@ -162,7 +162,7 @@ def table():
     rows = {
         "sweep": (lambda **given: jaxnet.sweep(**{**SHORT, **given}), short, jaxnet.sweep),
         "plan": (lambda **given: jaxnet.plan(**{**PLAN, **given}), short, jaxnet.plan),
-        "train": (lambda data: jaxnet.train(data, **SHORT), {"data": TINY}, jaxnet.train),
+        "train": (lambda **given: jaxnet.train(**{**SHORT, **given}), {"data": TINY}, jaxnet.train),
         "search": (
             lambda sampler=None, **given: jaxnet.search(
                 jaxnet.RandomSearch(SPACE) if sampler is None else sampler, **{**SHORT, **given}

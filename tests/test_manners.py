@@ -37,7 +37,7 @@ WITHOUT_ROW = {
     ),
     "named": "it takes any value; its names have tests of their own",
     **dict.fromkeys(("sweeps.Row", "data.Splits", "data.Examples", "layers.Layer"), "a record"),
-    **dict.fromkeys(("sweeps.optimize", "sweeps.OptunaSampler"), "of Optuna, which may be missing"),
+    **dict.fromkeys(("optimize", "sweeps.OptunaSampler"), "of Optuna, which may be missing"),
     "data.Preprocessing": "made by fit",
     "data.data_directory": "it takes nothing",
     "sweeps.Sampler": "a protocol",

@@ -19,7 +19,6 @@ from jaxnet.errors import ConfigurationError, DataError, RunFolderError, unknown
 from jaxnet.host.tensors import read_tensors, write_tensors
 from jaxnet.host.texts import parse_json, to_json
 from jaxnet.kernels.form import current_form
-from jaxnet.layers.layer import Tree
 from jaxnet.training.learner import Hyperparameters, make_learner
 from jaxnet.training.model import Model
 from jaxnet.training.numerics import numerics, parameter_dtype
@@ -45,8 +44,8 @@ class Network:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    params: Tree
-    state: Tree
+    params: Any
+    state: Any
     settings: dict[str, Any]
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
 
@@ -160,7 +159,7 @@ class Network:
             raise ValueError(str(error)) from error
         return replace(network, params=params, state=state)
 
-    def _trees(self, tensors: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
+    def _trees(self, tensors: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
         """Return parameters and state among the arrays of a file; ValueError for other arrays."""
         net, found = self.net, {n: a for n, a in tensors.items() if _of(n) in ("params", "state")}
         if not all(type(width) is int and 0 < width < 2**31 for width in net.hidden):

@@ -17,6 +17,7 @@ from jaxnet.gradcheck.function.user_errors import user_errors
 from jaxnet.gradcheck.jaxpr.trace import trace, try_to_trace, walk
 from jaxnet.gradcheck.numeric.norms import rms
 from jaxnet.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Entry, LeafReport
+from jaxnet.kernels.form import default_platform
 
 # Unit roundoffs by which a gradient in low precision may differ, by leaf and by entry.
 _MAX_ROUNDOFFS = 32
@@ -31,7 +32,7 @@ def describe(subject: Subject) -> str:
     """Return the dtype of the check and the matrix product precision of the user's settings."""
     matmul = _CONFIG.jax_default_matmul_precision or "default"
     own = "" if matmul == "default" else f", matmul precision {matmul}"
-    if matmul == "default" and jax.default_backend() == "gpu":
+    if matmul == "default" and default_platform() == "gpu":
         own = ", matmul precision default (TF32 for float32 products)"
     return f"{np.dtype(subject.dtype).name}{own}"
 
