@@ -534,7 +534,7 @@ def test_lr_is_short_for_the_learning_rate_and_no_hidden_layer_can_be_asked_for(
     assert main(["train", "--hidden", "--lr", "0.25", *run]) == 0
     (row,) = read_csv(tmp_path / "run" / "results.csv")
     assert float(row["learning_rate"]) == 0.25
-    assert Network.load(tmp_path / "run" / "best.safetensors").hidden == ()
+    assert Network.load(tmp_path / "run" / "best.safetensors").net.hidden == ()
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [("2", 20), ("0.5", 5), ("0.001", 1), ("1.26", 13)])
