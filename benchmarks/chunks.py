@@ -6,7 +6,7 @@ from benchmarks.peers.ours import Ours
 from benchmarks.tasks import make_task, picture_like, rings
 from benchmarks.timing import interleave
 from jaxnet.sweeps.machine.cost import memory_budget
-from jaxnet.sweeps.plan.plan import Capacity, make_plan
+from jaxnet.sweeps.planning.plan import Capacity, make_plan
 from jaxnet.training.settings import Shapes, configure
 
 # name: (inputs, networks, steps of a timed call, settings)

@@ -14,7 +14,7 @@ from benchmarks.tasks import Images, make_task, picture_like
 from benchmarks.timing import interleave
 from jaxnet.sweeps import find_preset
 from jaxnet.sweeps.machine.cost import memory_budget, program_flops
-from jaxnet.sweeps.plan.plan import Capacity, Group, make_plan
+from jaxnet.sweeps.planning.plan import Capacity, Group, make_plan
 
 FEATURES, CLASSES, EXAMPLES = 3072, 10, 20_000
 GRIDS = ("cifar10-24", "cifar10-45", "cifar10-144")

@@ -35,7 +35,7 @@ from .models import (
     two_layer as two_layer,
 )
 from .report import write_report as write_report
-from .sweeps.plan.plan import Plan as Plan
+from .sweeps.planning.plan import Plan as Plan
 from .sweeps.results.sweep_result import SweepResult as SweepResult
 from .sweeps.run.search import RandomSearch as RandomSearch
 from .sweeps.space.halving import Halving as Halving

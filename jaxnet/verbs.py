@@ -15,8 +15,8 @@ from jaxnet.host.progress import Bar, Reporter
 from jaxnet.sweeps.folder.extension import AnotherRun
 from jaxnet.sweeps.folder.folder import LOG_FILE, RunFolder, folder_beside
 from jaxnet.sweeps.folder.store import Store
-from jaxnet.sweeps.plan.plan import Plan
-from jaxnet.sweeps.plan.plan_job import plan_job
+from jaxnet.sweeps.planning.plan import Plan
+from jaxnet.sweeps.planning.plan_job import plan_job
 from jaxnet.sweeps.results.sweep_result import SweepResult
 from jaxnet.sweeps.run.checks import check_job
 from jaxnet.sweeps.run.cluster import connected
@@ -28,7 +28,7 @@ from jaxnet.sweeps.run.run import Resources, Run
 from jaxnet.sweeps.run.search import Sampler, Share, asked_of
 from jaxnet.sweeps.space.job import Job
 from jaxnet.sweeps.space.space import Listed, Random, Settings, Space
-from jaxnet.sweeps.train.timetable import Evaluation
+from jaxnet.sweeps.stacks.timetable import Evaluation
 
 if TYPE_CHECKING:
     import optuna

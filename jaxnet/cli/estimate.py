@@ -11,7 +11,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.machine.measured import Machine, measure_machine
 from jaxnet.sweeps.machine.rates import nominal_costs
-from jaxnet.sweeps.plan.plan import Plan
+from jaxnet.sweeps.planning.plan import Plan
 from jaxnet.sweeps.space.job import Job
 from jaxnet.training.program import Program
 from jaxnet.verbs import run_job

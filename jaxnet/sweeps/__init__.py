@@ -1,7 +1,10 @@
 """Sweeps: a space of configurations, trained as few compiled programs, ranked and kept."""
 
-from jaxnet.sweeps.plan.plan import Plan as Plan
-from jaxnet.sweeps.plan.plan_job import plan_job as plan_job
+import importlib
+from typing import Any
+
+from jaxnet.sweeps.planning.plan import Plan as Plan
+from jaxnet.sweeps.planning.plan_job import plan_job as plan_job
 from jaxnet.sweeps.results.rows import Row as Row
 from jaxnet.sweeps.results.sweep_result import SweepResult as SweepResult
 from jaxnet.sweeps.run.cluster import Ray as Ray
@@ -20,3 +23,12 @@ from jaxnet.sweeps.space.space import (
     random_draws as random_draws,
     uniform as uniform,
 )
+
+_VERBS = ("sweep", "plan", "train", "run_job", "search", "optimize")
+
+
+def __getattr__(name: str) -> Any:
+    """Return a verb: verbs stand above this package, whose parts they put together."""
+    if name in _VERBS:
+        return getattr(importlib.import_module("jaxnet.verbs"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

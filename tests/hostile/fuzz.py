@@ -41,7 +41,7 @@ from jaxnet.sweeps.folder.folder import RunFolder, read_config
 from jaxnet.sweeps.folder.network_file import load_saved, saved_step
 from jaxnet.sweeps.folder.recorded import read_run
 from jaxnet.sweeps.folder.store import Store, read_store
-from jaxnet.sweeps.plan.plan_job import plan_job
+from jaxnet.sweeps.planning.plan_job import plan_job
 from jaxnet.sweeps.results.judged import Judged
 from jaxnet.sweeps.results.layer_history import LayerHistory
 from jaxnet.sweeps.run.checks import check_job

@@ -15,13 +15,15 @@ from jaxnet.data import DataSet
 from jaxnet.sweeps.folder import checkpoint
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import network_bytes
-from jaxnet.sweeps.plan import plan_job as planning
-from jaxnet.sweeps.train import stack
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.planning import plan_job as planning
+from jaxnet.sweeps.stacks import stack
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Shapes
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
+plan_module = importlib.import_module(
+    "jaxnet.sweeps.planning.plan"
+)  # the name is that of the function
 
 # Other batch shapes sum in another order: some ulps a step, which training amplifies slowly at
 # first (style.md: 6e-7 after 100 steps, 2e-3 after 300).

@@ -176,11 +176,11 @@ def test_networks_that_diverge_leave_and_harm_nobody(data, choose, short, monkey
             (3, 9, 5, 14, 6, 10), (0.05, 1e40, 1e40, 0.01, 1e40, 1e40), strict=True
         )
     ]
-    monkeypatch.setattr("jaxnet.sweeps.train.stack.fitting_size", lambda left, size, flops: left)
+    monkeypatch.setattr("jaxnet.sweeps.stacks.stack.fitting_size", lambda left, size, flops: left)
     sizes = []
     compact = blocks_module.blocks_of
     monkeypatch.setattr(
-        "jaxnet.sweeps.train.stack.blocks_of",
+        "jaxnet.sweeps.stacks.stack.blocks_of",
         lambda widths: sizes.append(compact(widths)) or sizes[-1],
     )
     found, expected = both(space, data, choose)

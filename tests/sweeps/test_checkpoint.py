@@ -15,9 +15,9 @@ from jaxnet import configure
 from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.folder import checkpoint as checkpoint_module
 from jaxnet.sweeps.folder.checkpoint import Checkpoint, find_stacks, restore
-from jaxnet.sweeps.train.prepared import prepare, shapes_of
-from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.timetable import Timetable
+from jaxnet.sweeps.stacks.prepared import prepare, shapes_of
+from jaxnet.sweeps.stacks.stack import Stack
+from jaxnet.sweeps.stacks.timetable import Timetable
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program
 
@@ -55,7 +55,7 @@ def stack(prepared):
 def stopped_at(stack, step):
     """Train to a step: leave the loop at the first safe point after it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxnet.sweeps.train.stack.SECONDS_PER_CALL", 1e-9)
+        patch.setattr("jaxnet.sweeps.stacks.stack.SECONDS_PER_CALL", 1e-9)
         for _ in stack.train():
             if stack.step >= step:
                 break

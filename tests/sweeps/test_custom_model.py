@@ -13,10 +13,12 @@ from jaxnet.data import load
 from jaxnet.errors import ConfigurationError, RunFolderError
 from jaxnet.sweeps import Halving, grid
 from jaxnet.sweeps.machine.cost import program_flops
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.verbs import plan, sweep
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
+plan_module = importlib.import_module(
+    "jaxnet.sweeps.planning.plan"
+)  # the name is that of the function
 STEPS, BATCH, SHAPE, CLASSES = 25, 10, (4, 3, 1), 3
 OPTIONS = {"steps": STEPS, "batch_size": BATCH}
 

@@ -17,9 +17,9 @@ from jaxnet.sweeps.folder.checkpoint import find_stacks
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.results.record import evaluation_steps
-from jaxnet.sweeps.train.prepared import prepare, shapes_of
-from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.timetable import Timetable
+from jaxnet.sweeps.stacks.prepared import prepare, shapes_of
+from jaxnet.sweeps.stacks.stack import Stack
+from jaxnet.sweeps.stacks.timetable import Timetable
 from jaxnet.training.layout import Layout, over_devices, put_on
 from jaxnet.training.program import Counts, Program
 from jaxnet.verbs import plan, sweep

@@ -17,7 +17,7 @@ from jaxnet.sweeps import grid, random_draws
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.machine.rates import fitting_size
-from jaxnet.sweeps.plan.grouping import RATIOS, bucket, by_seed, family_of
+from jaxnet.sweeps.planning.grouping import RATIOS, bucket, by_seed, family_of
 from jaxnet.sweeps.space.space import integers, log_uniform
 from jaxnet.training.blocks import can_be_cut
 from jaxnet.training.layout import Layout

@@ -15,7 +15,7 @@ from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps import Halving, Job, grid, job_from_dict, read_job
 from jaxnet.sweeps.folder.store import Store
 from jaxnet.sweeps.space.halving import ALL, Bracket, halving_from, plain_work
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.verbs import plan, sweep
 
 

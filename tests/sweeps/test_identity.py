@@ -31,7 +31,9 @@ from jaxnet.errors import RunFolderError
 from jaxnet.sweeps.folder.recorded import read_run
 from jaxnet.sweeps.results.rows import write_csv
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
+plan_module = importlib.import_module(
+    "jaxnet.sweeps.planning.plan"
+)  # the name is that of the function
 SETTINGS = {"steps": 6, "hidden": [4], "batch_size": 10, "learning_rate": 0.1}
 READY = {"steps": 6, "hidden": [4], "batch_size": 10}  # the rate is the optimizer's own
 OWN = {"steps": 6, "batch_size": 10, "learning_rate": 0.1}

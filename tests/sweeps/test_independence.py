@@ -112,7 +112,7 @@ def test_the_size_of_chunks_is_no_matter(
 
 def test_out_of_memory_the_chunk_is_halved(five, data, monkeypatch, trained, assert_same_runs):
     """The device has less than was thought: it says so when a program is too large."""
-    from jaxnet.sweeps.train.stack import Stack
+    from jaxnet.sweeps.stacks.stack import Stack
 
     real, failed = Stack.start.__func__, []
 
@@ -132,7 +132,7 @@ def test_out_of_memory_the_chunk_is_halved(five, data, monkeypatch, trained, ass
 
 
 def test_an_error_of_the_device_that_is_none_of_memory_is_raised(data, monkeypatch):
-    from jaxnet.sweeps.train.stack import Stack
+    from jaxnet.sweeps.stacks.stack import Stack
 
     def start(cls, *arguments, **settings):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
@@ -152,7 +152,7 @@ def test_a_diverging_neighbour_changes_no_bit(five, data, outcomes):
 
 
 def test_how_often_the_host_looks_changes_no_bit(five, data, outcomes, monkeypatch):
-    monkeypatch.setattr("jaxnet.sweeps.train.stack.SECONDS_PER_CALL", 0.5)
+    monkeypatch.setattr("jaxnet.sweeps.stacks.stack.SECONDS_PER_CALL", 0.5)
     assert outcomes(rates(RATES, data)) == outcomes(five)
 
 

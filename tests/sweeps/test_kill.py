@@ -35,7 +35,7 @@ import optax
 import jaxnet.cli.parser
 import jaxnet.report.figures
 from jaxnet.sweeps.run import run
-from jaxnet.sweeps.train import stack
+from jaxnet.sweeps.stacks import stack
 from jaxnet.sweeps.folder import checkpoint
 
 def work(arguments, cache):

@@ -11,7 +11,7 @@ from jaxnet.optimizers import OPTIMIZERS
 from jaxnet.sweeps import grid
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import compiled_bytes
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.training.learner import Hyperparameters
 from jaxnet.training.program import Counts, Program
 from jaxnet.training.settings import Shapes, configure

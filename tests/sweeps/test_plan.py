@@ -17,14 +17,16 @@ from jaxnet.models import fully_connected
 from jaxnet.sweeps import Halving, find_preset, grid
 from jaxnet.sweeps.machine import rates
 from jaxnet.sweeps.machine.cost import memory_budget, network_bytes, program_flops, step_flops
-from jaxnet.sweeps.plan.plan import Capacity, make_plan
-from jaxnet.sweeps.train.prepared import method_of
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.planning.plan import Capacity, make_plan
+from jaxnet.sweeps.stacks.prepared import method_of
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Shapes, configure
 from jaxnet.verbs import plan, sweep
 
-plan_module = importlib.import_module("jaxnet.sweeps.plan.plan")  # the name is that of the function
+plan_module = importlib.import_module(
+    "jaxnet.sweeps.planning.plan"
+)  # the name is that of the function
 SHAPES = Shapes((12,), 3)
 
 

@@ -27,9 +27,9 @@ from jaxnet.sweeps.folder.store import Store
 from jaxnet.sweeps.run import ray_executor as on_ray, time_slice as slice_module
 from jaxnet.sweeps.run.cluster import ray_from
 from jaxnet.sweeps.run.time_slice import Terms, run_slice
-from jaxnet.sweeps.train.prepared import gather, shapes_of
-from jaxnet.sweeps.train.task import Task
-from jaxnet.sweeps.train.timetable import Timetable
+from jaxnet.sweeps.stacks.prepared import gather, shapes_of
+from jaxnet.sweeps.stacks.task import Task
+from jaxnet.sweeps.stacks.timetable import Timetable
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program
 from jaxnet.verbs import run_job, sweep

@@ -258,7 +258,7 @@ learning_rate = [1e-3, 1e9]
 # A command that keeps its stack at each of many short calls, so that there is something to lose.
 SCRIPT = """
 import sys
-from jaxnet.sweeps.train import stack
+from jaxnet.sweeps.stacks import stack
 from jaxnet.sweeps.folder import checkpoint
 checkpoint.INTERVAL, stack.SECONDS_PER_CALL = 0.0, 1e-9
 from jaxnet.cli.parser import main

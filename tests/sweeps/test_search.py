@@ -37,7 +37,7 @@ class Listing:
 @pytest.fixture
 def trained(monkeypatch):
     """The learning rates of each group of networks that begins to train."""
-    from jaxnet.sweeps.train.stack import Stack
+    from jaxnet.sweeps.stacks.stack import Stack
 
     seen, start = [], Stack.start.__func__
 
@@ -152,7 +152,7 @@ def test_narrower_networks_find_a_place_in_wider_ones(data, compilations):
 
 
 def test_where_memory_runs_out_rounds_stay_smaller(data, monkeypatch):
-    from jaxnet.sweeps.train.stack import Stack
+    from jaxnet.sweeps.stacks.stack import Stack
 
     sizes, train = [], Stack.train
 

@@ -169,7 +169,9 @@ def test_a_tail_of_classes_that_are_not_trained_on_is_refused(in_order, job, tmp
         lambda: run_job(tail, in_order, out=tmp_path / "run"),
         lambda: plan([{}], in_order, split="tail", validation=50, **SMALL),
     ):
-        with pytest.raises(DataError, match=r"100% of the rows are .*sorted by class.*'stratified"):
+        with pytest.raises(
+            DataError, match=r"100% of the rows belong to .*sorted by class.*'stratified"
+        ):
             call()
     assert not (tmp_path / "run").exists()
 

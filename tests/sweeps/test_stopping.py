@@ -20,7 +20,7 @@ from jaxnet.sweeps.folder.extension import AnotherRun
 from jaxnet.sweeps.folder.identity import identify
 from jaxnet.sweeps.folder.recorded import read_run
 from jaxnet.sweeps.space.stopping import STOPPING_RULES, Patience
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.verbs import run_job, sweep
 
 STEPS = 60
@@ -392,7 +392,7 @@ def test_when_half_has_diverged_the_rest_goes_on_in_a_smaller_program(
     assert sizes == sorted(sizes, reverse=True)
     assert [row.id for row in found.diverged] == [1, 2, 4, 5, 6]
     with monkeypatch.context() as patch:
-        patch.setattr("jaxnet.sweeps.train.stack.fitting_size", lambda networks, size, flops: size)
+        patch.setattr("jaxnet.sweeps.stacks.stack.fitting_size", lambda networks, size, flops: size)
         sizes.clear()
         unshrunk = rates(MANY, data, keep=None)
     assert set(sizes) == {8}

@@ -12,8 +12,8 @@ import numpy as np
 from jaxnet.errors import DataError
 from jaxnet.host.tensors import read_metadata, read_tensors, write_tensors
 from jaxnet.host.texts import parse_json, to_json
-from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.task import Task
+from jaxnet.sweeps.stacks.stack import Stack
+from jaxnet.sweeps.stacks.task import Task
 from jaxnet.training.blocks import blocks_of
 from jaxnet.training.layout import Layout
 from jaxnet.training.program import Program

@@ -14,9 +14,9 @@ from jaxnet.errors import DataError, RunFolderError
 from jaxnet.host.tensors import read_tensors
 from jaxnet.sweeps.folder.identity import settings_of
 from jaxnet.sweeps.results.record import NO_HISTORY, History, Outcome
-from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.stack import Saved, member_shape
-from jaxnet.sweeps.train.trees import like_tree, named_leaves
+from jaxnet.sweeps.stacks.prepared import PreparedData
+from jaxnet.sweeps.stacks.stack import Saved, member_shape
+from jaxnet.sweeps.stacks.trees import like_tree, named_leaves
 from jaxnet.training.network import Network, named_by_path
 from jaxnet.training.numerics import numerics
 from jaxnet.training.settings import Configuration

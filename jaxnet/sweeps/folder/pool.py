@@ -7,9 +7,9 @@ from jaxnet.host.files import remove_partial
 from jaxnet.sweeps.folder.checkpoint import Checkpoint, StoredStack, find_stacks, restore
 from jaxnet.sweeps.folder.network_file import load_saved, saved_step
 from jaxnet.sweeps.results.sweep_result import NETWORKS
-from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.stack import Saved, Stack
-from jaxnet.sweeps.train.task import Task
+from jaxnet.sweeps.stacks.prepared import PreparedData
+from jaxnet.sweeps.stacks.stack import Saved, Stack
+from jaxnet.sweeps.stacks.task import Task
 from jaxnet.training.settings import Configuration
 
 Make = Callable[..., Stack]

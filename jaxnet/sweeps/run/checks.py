@@ -8,7 +8,7 @@ from jaxnet.data.preprocessing import check_memory
 from jaxnet.errors import ConfigurationError, DataError, DataWarning
 from jaxnet.sweeps.space.effects import Uses, check_effects
 from jaxnet.sweeps.space.job import Job
-from jaxnet.sweeps.train.prepared import shapes_of
+from jaxnet.sweeps.stacks.prepared import shapes_of
 from jaxnet.training.learner import check_fits_images, check_model
 from jaxnet.training.settings import Structure
 from jaxnet.training.step import check_optimizer

@@ -9,14 +9,14 @@ import jax
 from jaxnet.host.interrupt import Interrupt
 from jaxnet.host.progress import Reporter
 from jaxnet.sweeps.folder.checkpoint import Checkpoint
-from jaxnet.sweeps.plan.plan import Capacity
+from jaxnet.sweeps.planning.plan import Capacity
 from jaxnet.sweeps.run.meter import Meter
 from jaxnet.sweeps.run.queue import Assignment, Interrupted, Queue
-from jaxnet.sweeps.train.prepared import DataCache
-from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.task import Task
-from jaxnet.sweeps.train.timetable import Callback
-from jaxnet.sweeps.train.watch import Watcher
+from jaxnet.sweeps.stacks.prepared import DataCache
+from jaxnet.sweeps.stacks.stack import Stack
+from jaxnet.sweeps.stacks.task import Task
+from jaxnet.sweeps.stacks.timetable import Callback
+from jaxnet.sweeps.stacks.watch import Watcher
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 from jaxnet.arguments.checks import one_of, whole
 from jaxnet.arguments.signatures import check_fields, checked
 from jaxnet.data import DataSet
-from jaxnet.sweeps.plan.plan_job import check_budget
+from jaxnet.sweeps.planning.plan_job import check_budget
 from jaxnet.sweeps.results.replicates import STATISTICS
 from jaxnet.sweeps.run.cluster import Ray, check_alone, ray_from
 from jaxnet.sweeps.space.halving import Halving
 from jaxnet.sweeps.space.job import Job
 from jaxnet.sweeps.space.space import Listed, Space
-from jaxnet.sweeps.space.stopping import StoppingRule, stopping_from
-from jaxnet.sweeps.train.timetable import Callback
+from jaxnet.sweeps.space.stopping import StoppingRule, take_rule
+from jaxnet.sweeps.stacks.timetable import Callback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ class Asked(NamedTuple):
         job = dict(self.job)
         if isinstance(eta := job.get("halving"), float | int):
             job["halving"] = Halving(eta)
-        job["stop"] = stopping_from(job.get("stop"))
-        return Job(space, data.name, settings=self.settings, **job)
+        settings = dict(self.settings)
+        job["stop"] = take_rule(settings, job.get("stop"))
+        return Job(space, data.name, settings=settings, **job)
 
 
 _NO_OPTIONS = ("space", "data", "settings", "ids", "identities")

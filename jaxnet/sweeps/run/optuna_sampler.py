@@ -20,7 +20,7 @@ from jaxnet.sweeps.results.replicates import replicates as replicates_of
 from jaxnet.sweeps.results.rows import Row
 from jaxnet.sweeps.run.search import checked_axes
 from jaxnet.sweeps.space.space import Distribution, Random, Settings
-from jaxnet.sweeps.train.stack import Evaluation
+from jaxnet.sweeps.stacks.stack import Evaluation
 from jaxnet.values.identified import Identities
 from jaxnet.values.label import label as label_of
 from jaxnet.values.library import library_name

@@ -15,8 +15,8 @@ from jaxnet.host.log import LOG
 from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.machine.rates import fitting_size
-from jaxnet.sweeps.plan.plan import Group
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.planning.plan import Group
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration
 

@@ -24,13 +24,13 @@ from jaxnet.host.log import LOG
 from jaxnet.sweeps.folder.checkpoint import INTERVAL, Checkpoint
 from jaxnet.sweeps.folder.folder import versions
 from jaxnet.sweeps.machine.cost import program_flops
-from jaxnet.sweeps.plan.plan import Capacity
+from jaxnet.sweeps.planning.plan import Capacity
 from jaxnet.sweeps.run.cluster import Ray
 from jaxnet.sweeps.run.local_executor import Desk, Finished, divisible
 from jaxnet.sweeps.run.queue import Assignment, Interrupted, Queue
 from jaxnet.sweeps.run.time_slice import SliceResult, Terms, accelerator_memory, run_slice
-from jaxnet.sweeps.train.prepared import method_of
-from jaxnet.sweeps.train.task import Task
+from jaxnet.sweeps.stacks.prepared import method_of
+from jaxnet.sweeps.stacks.task import Task
 from jaxnet.training.settings import Structure
 
 SLICE_SECONDS = INTERVAL  # as often as a stack in flight is stored in this process

@@ -3,7 +3,7 @@
 A sampler gives another mixture of structures and widths each round. Compiled as planned, each
 mixture would be a program of its own; here a round trains in a program that exists, with copies
 and zeros in the slots that are too many, unless a new one saves more time than it takes to
-compile. What decides is nominal costs and no clock, as in `jaxnet.sweeps.plan.grouping`.
+compile. What decides is nominal costs and no clock, as in `jaxnet.sweeps.planning.grouping`.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from jaxnet.sweeps.folder.folder import RunFolder
 from jaxnet.sweeps.folder.store import Store
 from jaxnet.sweeps.machine.cost import memory_budget, program_flops
 from jaxnet.sweeps.machine.rates import fitting_size, nominal_costs
-from jaxnet.sweeps.plan.grouping import family_of
-from jaxnet.sweeps.plan.plan_job import plan_job
+from jaxnet.sweeps.planning.grouping import family_of
+from jaxnet.sweeps.planning.plan_job import plan_job
 from jaxnet.sweeps.results.rows import Row
 from jaxnet.sweeps.results.sweep_result import SweepResult
 from jaxnet.sweeps.run.checks import check_job

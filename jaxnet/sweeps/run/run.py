@@ -21,8 +21,8 @@ from jaxnet.sweeps.folder.network_file import load_saved, network_of
 from jaxnet.sweeps.folder.pool import Pool
 from jaxnet.sweeps.folder.row_ids import rows_of
 from jaxnet.sweeps.folder.store import Result, Store, read_store
-from jaxnet.sweeps.plan.plan import Plan
-from jaxnet.sweeps.plan.plan_job import capacity_here, plan_job
+from jaxnet.sweeps.planning.plan import Plan
+from jaxnet.sweeps.planning.plan_job import capacity_here, plan_job
 from jaxnet.sweeps.results.judged import judge
 from jaxnet.sweeps.results.record import evaluation_steps
 from jaxnet.sweeps.results.rows import Row
@@ -33,11 +33,11 @@ from jaxnet.sweeps.run.options import RunOptions
 from jaxnet.sweeps.run.queue import Assignment, Interrupted, Queue, Sizes
 from jaxnet.sweeps.space.halving import Bracket
 from jaxnet.sweeps.space.job import Job
-from jaxnet.sweeps.train.prepared import DataCache, shapes_of
-from jaxnet.sweeps.train.stack import Stack
-from jaxnet.sweeps.train.task import Task
-from jaxnet.sweeps.train.timetable import Callback, Timetable
-from jaxnet.sweeps.train.watch import Watcher
+from jaxnet.sweeps.stacks.prepared import DataCache, shapes_of
+from jaxnet.sweeps.stacks.stack import Stack
+from jaxnet.sweeps.stacks.task import Task
+from jaxnet.sweeps.stacks.timetable import Callback, Timetable
+from jaxnet.sweeps.stacks.watch import Watcher
 from jaxnet.training.network import Network
 from jaxnet.training.numerics import pinned_flags
 from jaxnet.training.program import Program

@@ -17,8 +17,8 @@ import numpy as np
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.folder.folder import versions
 from jaxnet.sweeps.machine.devices import cpu_devices, find_devices
-from jaxnet.sweeps.train.prepared import HostData, PreparedData
-from jaxnet.sweeps.train.task import Task
+from jaxnet.sweeps.stacks.prepared import HostData, PreparedData
+from jaxnet.sweeps.stacks.task import Task
 from jaxnet.training.numerics import pinned_flags
 from jaxnet.training.settings import Structure
 

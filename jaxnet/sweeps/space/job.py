@@ -16,7 +16,13 @@ from jaxnet.host.texts import parse_json, parse_toml, read_text
 from jaxnet.sweeps.results.record import EVALUATIONS, HISTORY_POINTS
 from jaxnet.sweeps.space.halving import Halving, halving_from
 from jaxnet.sweeps.space.space import SPACES, Space, space_from_dict
-from jaxnet.sweeps.space.stopping import StoppingRule, stopping_from, stopping_to_dict
+from jaxnet.sweeps.space.stopping import (
+    STOPPING_RULES,
+    StoppingRule,
+    stopping_from,
+    stopping_to_dict,
+    take_rule,
+)
 from jaxnet.training.settings import Configuration, configured
 from jaxnet.values.identified import Identities
 
@@ -200,7 +206,7 @@ def job_from_dict(spec: Mapping[str, Any]) -> Job:
     >>> job_from_dict({"steps": 300, "grid": {"learning_rate": [0.1, 0.01]}}).steps
     300
     """
-    known = (*_SCALARS, "settings", *SPACES)
+    known = (*_SCALARS, *STOPPING_RULES, "settings", *SPACES)
     for name in spec:
         if name not in known:
             raise ConfigurationError(unknown("key", name, known))
@@ -213,7 +219,8 @@ def job_from_dict(spec: Mapping[str, Any]) -> Job:
         )
     scalars = {name: spec[name] for name in _SCALARS if name in spec}
     scalars["halving"] = halving_from(spec.get("halving"))
-    scalars["stop"] = stopping_from(spec.get("stop"))
+    rules = {name: spec[name] for name in STOPPING_RULES if name in spec}
+    scalars["stop"] = take_rule(rules, spec.get("stop"))
     return Job(space_from_dict(spec), settings=dict(settings), **scalars)
 
 

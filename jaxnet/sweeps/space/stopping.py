@@ -92,6 +92,23 @@ def stopping_from(value: Any) -> StoppingRule | None:
     return rule(**given)
 
 
+def take_rule(settings: dict[str, Any], stop: Any) -> StoppingRule | None:
+    """Return the rule that `stop` describes, or that is among the settings by its name alone.
+
+    >>> take_rule({"patience": 4}, None)
+    Patience(evaluations=4)
+    """
+    named = {name: settings.pop(name) for name in STOPPING_RULES if name in settings}
+    named = {name: fields for name, fields in named.items() if fields is not None}
+    if not named:
+        return stopping_from(stop)
+    if stop is not None:
+        raise ConfigurationError(
+            f"{next(iter(named))} and stop each give a stopping rule: remove one"
+        )
+    return stopping_from(named)
+
+
 def stopping_to_dict(rule: StoppingRule) -> dict[str, Any]:
     """Return what `stopping_from` reads, every field by name.
 

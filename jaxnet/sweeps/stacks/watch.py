@@ -13,8 +13,8 @@ from jaxnet.compose import serial
 from jaxnet.losses import l2_penalty
 from jaxnet.models import fully_connected_layers
 from jaxnet.sweeps.results.layer_history import LayerHistory
-from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.stack import Stack
+from jaxnet.sweeps.stacks.prepared import PreparedData
+from jaxnet.sweeps.stacks.stack import Stack
 from jaxnet.training.learner import Batch, Hyperparameters
 from jaxnet.training.numerics import numerics, parameter_dtype
 from jaxnet.training.settings import Configuration, Shapes, Structure

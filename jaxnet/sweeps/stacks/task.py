@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.stack import Saved, Stack
-from jaxnet.sweeps.train.timetable import Timetable
+from jaxnet.sweeps.stacks.prepared import PreparedData
+from jaxnet.sweeps.stacks.stack import Saved, Stack
+from jaxnet.sweeps.stacks.timetable import Timetable
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration
 

@@ -8,9 +8,9 @@ from jaxnet.data import DataSet
 from jaxnet.errors import ConfigurationError
 from jaxnet.sweeps.machine.cost import estimated_bytes, memory_budget
 from jaxnet.sweeps.machine.devices import find_devices
-from jaxnet.sweeps.plan.plan import Capacity, Plan, make_plan
+from jaxnet.sweeps.planning.plan import Capacity, Plan, make_plan
 from jaxnet.sweeps.space.job import Job
-from jaxnet.sweeps.train.prepared import shapes_of
+from jaxnet.sweeps.stacks.prepared import shapes_of
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration, Structure
 

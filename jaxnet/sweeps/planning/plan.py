@@ -18,9 +18,9 @@ from jaxnet.host.terminal import printable
 from jaxnet.sweeps.machine.cost import compiled_bytes, estimated_bytes, program_flops, step_flops
 from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.machine.rates import devices_for, most_at_once, why_divided
-from jaxnet.sweeps.plan.grouping import blocks_together, bucket, by_seed, family_of
+from jaxnet.sweeps.planning.grouping import blocks_together, bucket, by_seed, family_of
 from jaxnet.sweeps.space.halving import Halving, plain_work
-from jaxnet.sweeps.train.prepared import method_of
+from jaxnet.sweeps.stacks.prepared import method_of
 from jaxnet.training.blocks import BLOCK_WIDTH, blocks_of
 from jaxnet.training.program import Program
 from jaxnet.training.settings import Configuration, Shapes, Structure

@@ -19,10 +19,10 @@ from jaxnet.sweeps.machine.cost import program_flops
 from jaxnet.sweeps.machine.devices import fill
 from jaxnet.sweeps.machine.rates import fitting_size
 from jaxnet.sweeps.results.record import NO_HISTORY, History, Outcome, Record
-from jaxnet.sweeps.train.pace import Pace
-from jaxnet.sweeps.train.prepared import PreparedData
-from jaxnet.sweeps.train.timetable import Evaluation, Timetable
-from jaxnet.sweeps.train.trees import like_tree, named_leaves
+from jaxnet.sweeps.stacks.pace import Pace
+from jaxnet.sweeps.stacks.prepared import PreparedData
+from jaxnet.sweeps.stacks.timetable import Evaluation, Timetable
+from jaxnet.sweeps.stacks.trees import like_tree, named_leaves
 from jaxnet.training.blocks import blocks_of
 from jaxnet.training.layout import config_axes, crop, put_on, take_member, to_stack
 from jaxnet.training.learner import Hyperparameters
