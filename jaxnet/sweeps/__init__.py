@@ -1,7 +1,6 @@
 """Sweeps: a space of configurations, trained as few compiled programs, ranked and kept."""
 
 import importlib
-from typing import Any
 
 from jaxnet.sweeps.planning.plan import Plan as Plan
 from jaxnet.sweeps.planning.plan_job import plan_job as plan_job
@@ -27,7 +26,7 @@ from jaxnet.sweeps.space.space import (
 _VERBS = ("sweep", "plan", "train", "run_job", "search", "optimize")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Return a verb: verbs stand above this package, whose parts they put together."""
     if name in _VERBS:
         return getattr(importlib.import_module("jaxnet.verbs"), name)
