@@ -135,7 +135,7 @@ def search(
 
     Raises ConfigurationError, DataError or RunFolderError.
 
-    >>> from jaxnet.sweeps import log_uniform, random_draws
+    >>> from jaxnet.sweeps import RandomSearch, log_uniform, random_draws
     >>> sampler = RandomSearch(random_draws(1, learning_rate=log_uniform(1e-4, 1e-1)))
     >>> result = search(sampler, trials=4, batch=2, steps=20, hidden=[20], batch_size=50)
     >>> [row.id for row in result.rows]
