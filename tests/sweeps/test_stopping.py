@@ -467,3 +467,14 @@ def test_a_shrunk_stack_is_gone_on_with(
             ours, theirs = (run.network_of(row.id) for run in (found, undisturbed))
             for name in ours.params:
                 np.testing.assert_array_equal(ours.params[name]["w"], theirs.params[name]["w"])
+
+
+def test_a_rule_may_be_asked_for_by_its_name_alone(data):
+    assert job_from_dict({"grid": {"l2": [0.0]}, "patience": 4}).stop == Patience(4)
+    assert job_from_dict({"grid": {"l2": [0.0]}, "patience": None}).stop is None
+    space, settings = grid(learning_rate=[0.1]), {"steps": 10, "batch_size": 10, "hidden": [4]}
+    ways = ({"patience": 3}, {"stop": Patience(3)}, {})
+    short, long, without = ([r.key for r in sweep(space, data, **settings, **w).rows] for w in ways)
+    assert short == long != without
+    with pytest.raises(ConfigurationError, match="patience and stop each give a stopping rule"):
+        sweep(space, data, patience=3, stop=Patience(2), **settings)
